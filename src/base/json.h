@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace shardpipe {
+
+using Json = nlohmann::ordered_json;
+
+/// Parses JSON text of any origin. Throws Error(input) naming `where` on bad syntax, invalid UTF-8, nesting deeper than
+/// 256 levels or (when asked) a duplicate key in an object. Comments are accepted when `comments` is set.
+struct JsonLimits {
+  int depth = 256;
+  bool comments = false;
+  bool refuse_duplicate_keys = false;
+};
+Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
+
+/// Reads and parses a file. Throws Error(input) when it cannot be read.
+Json read_json(const std::filesystem::path& path, const JsonLimits& limits = {});
+
+}  // namespace shardpipe
