@@ -1,7 +1,8 @@
-// Precompiled for every target that uses torch.
+// Precompiled for every target that uses torch. fmt is header-only everywhere: LibTorch ships a newer fmt than the system's.
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
+#include <fmt/format.h>
 #include <torch/library.h>
 
 #include <algorithm>

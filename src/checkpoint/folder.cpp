@@ -1,0 +1,164 @@
+#include "checkpoint/folder.h"
+
+#include "base/error.h"
+#include "checkpoint/convert.h"
+#include "checkpoint/index.h"
+#include "checkpoint/resident.h"
+#include "checkpoint/text.h"
+
+namespace shardpipe::checkpoint {
+namespace {
+
+constexpr const char* kSingle = "model.safetensors";
+constexpr const char* kIndex = "model.safetensors.index.json";
+
+bool exists(const std::filesystem::path& path) {
+  std::error_code error;  // what cannot be seen is not there
+  return std::filesystem::exists(path, error);
+}
+
+bool is_folder(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::is_directory(path, error);
+}
+
+}  // namespace
+
+std::shared_ptr<const Checkpoint> Checkpoint::open(const std::filesystem::path& path) {
+  if (!exists(path)) {
+    throw_input("no checkpoint at {}: there is no such file or folder", path.string());
+  }
+  return is_folder(path) ? open_folder(path) : open_file(path);
+}
+
+std::shared_ptr<const Checkpoint> Checkpoint::open_folder(const std::filesystem::path& folder) {
+  if (!is_folder(folder)) {
+    throw_input("no checkpoint in {}: it is not a folder", folder.string());
+  }
+  std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
+  checkpoint->path_ = folder;
+  if (exists(folder / kSingle)) {
+    auto file = SafetensorsFile::open(folder / kSingle);
+    checkpoint->shards_.push_back({folder / kSingle, file});
+  } else if (exists(folder / kIndex)) {
+    checkpoint->index_path_ = folder / kIndex;
+    ShardIndex index = read_shard_index(checkpoint->index_path_);
+    for (const std::string& name : index.files) {
+      checkpoint->shards_.push_back({folder / name, nullptr});
+    }
+    checkpoint->tensors_.insert(index.tensors.begin(), index.tensors.end());
+  } else {
+    for (const char* other : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
+      if (exists(folder / other)) {
+        throw Error(
+            ErrorCode::input,
+            fmt::format(
+                "no checkpoint in {}: looked for {} and {}; {} is there, which this version does not read yet",
+                folder.string(), kSingle, kIndex, other),
+            "convert it to safetensors (save_pretrained of Hugging Face transformers writes them)");
+      }
+    }
+    throw_input("no checkpoint in {}: looked for {} and {}", folder.string(), kSingle, kIndex);
+  }
+  checkpoint->take_names();
+  return checkpoint;
+}
+
+std::shared_ptr<const Checkpoint> Checkpoint::open_file(const std::filesystem::path& file) {
+  std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
+  checkpoint->path_ = file;
+  checkpoint->shards_.push_back({file, SafetensorsFile::open(file)});
+  checkpoint->take_names();
+  return checkpoint;
+}
+
+// Fills names_, and tensors_ of a single file.
+void Checkpoint::take_names() {
+  if (index_path_.empty()) {
+    for (const TensorInfo& tensor : shards_.front().file->tensors()) {
+      tensors_.emplace(tensor.name, 0);
+    }
+  }
+  names_.reserve(tensors_.size());
+  for (const auto& [name, shard] : tensors_) {
+    names_.push_back(name);
+  }
+}
+
+const SafetensorsFile& Checkpoint::file_of(std::string_view name) const {
+  const auto found = tensors_.find(name);
+  if (found == tensors_.end()) {
+    throw_input(
+        "no tensor {} in {}; its {} tensors include {}", in_quotes(name), path_.string(), names_.size(),
+        names_.empty() ? "none" : list_text(nearest_names(name, names_), 3));
+  }
+  const std::lock_guard lock(mutex_);
+  Shard& shard = shards_[found->second];
+  if (shard.file == nullptr) {
+    if (!exists(shard.path)) {
+      throw_input(
+          "{} places tensor {} in {}, which does not exist", index_path_.string(), in_quotes(name),
+          shard.path.string());
+    }
+    shard.file = SafetensorsFile::open(shard.path);
+  }
+  if (shard.file->find(name) == nullptr) {
+    throw_input(
+        "{} places tensor {} in {}, which lacks it", index_path_.string(), in_quotes(name), shard.path.string());
+  }
+  return *shard.file;
+}
+
+const TensorInfo& Checkpoint::info(std::string_view name) const {
+  return file_of(name).info(name);
+}
+
+at::Tensor Checkpoint::tensor(std::string_view name) const {
+  return file_of(name).tensor(name);
+}
+
+at::Tensor Checkpoint::slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const {
+  return file_of(name).slice(name, dim, start, length);
+}
+
+at::Tensor Checkpoint::load(std::string_view name, c10::ScalarType dtype) const {
+  const SafetensorsFile& file = file_of(name);
+  return to_run_dtype(file.tensor(name), dtype, *file.mapping(), std::string(name));
+}
+
+at::Tensor Checkpoint::load_slice(
+    std::string_view name, int64_t dim, int64_t start, int64_t length, c10::ScalarType dtype) const {
+  const SafetensorsFile& file = file_of(name);
+  return to_run_dtype(file.slice(name, dim, start, length), dtype, *file.mapping(), std::string(name));
+}
+
+std::vector<TensorInfo> Checkpoint::tensors() const {
+  std::vector<TensorInfo> result;
+  result.reserve(names_.size());
+  for (const std::string& name : names_) {
+    result.push_back(info(name));
+  }
+  return result;
+}
+
+std::vector<std::filesystem::path> Checkpoint::opened_files() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<std::filesystem::path> result;
+  for (const Shard& shard : shards_) {
+    if (shard.file != nullptr) {
+      result.push_back(shard.path);
+    }
+  }
+  return result;
+}
+
+size_t Checkpoint::resident_bytes() const {
+  const std::lock_guard lock(mutex_);
+  size_t total = 0;
+  for (const Shard& shard : shards_) {
+    total += shard.file == nullptr ? 0 : checkpoint::resident_bytes(*shard.file->mapping());
+  }
+  return total;
+}
+
+}  // namespace shardpipe::checkpoint

@@ -1,0 +1,133 @@
+#include "graph/op_table.h"
+
+#include <algorithm>
+#include <array>
+
+namespace shardpipe::graph {
+namespace {
+
+const Value* tensor_of(const Graph& graph, const Argument& argument) {
+  const ValueId* id = argument.as_value();
+  if (id == nullptr) {
+    return nullptr;
+  }
+  const Value& value = graph.values[static_cast<size_t>(*id)];
+  return value.shape ? &value : nullptr;
+}
+
+int64_t count(const Value& value, const Dimensions& dimensions) {
+  int64_t product = 1;
+  for (const Size& size : *value.shape) {
+    product *= size.evaluate(dimensions);
+  }
+  return product;
+}
+
+int64_t result_elements(const Graph& graph, const Node& node, const Dimensions& dimensions) {
+  int64_t sum = 0;
+  for (const ValueId id : node.results) {
+    const Value& value = graph.values[static_cast<size_t>(id)];
+    sum += value.shape ? count(value, dimensions) : 0;
+  }
+  return sum;
+}
+
+int64_t no_flops(const Graph&, const Node&, const Dimensions&) {
+  return 0;
+}
+
+// x [.., in] with weights [out, in] in arguments first..last: 2 rows in out each.
+int64_t products(
+    const Graph& graph, const Node& node, const Dimensions& dimensions, size_t first_weight, size_t last_weight) {
+  const Value* x = tensor_of(graph, node.arguments[0]);
+  int64_t flops = 0;
+  const auto add = [&](const Argument& argument) {
+    const Value* weight = tensor_of(graph, argument);
+    if (x != nullptr && weight != nullptr && weight->shape->size() == 2) {
+      flops += 2 * count(*x, dimensions) * (*weight->shape)[0].evaluate(dimensions);
+    }
+  };
+  for (size_t i = first_weight; i <= last_weight && i < node.arguments.size(); ++i) {
+    if (const ArgumentList* list = node.arguments[i].as_list()) {
+      std::for_each(list->begin(), list->end(), add);
+    } else {
+      add(node.arguments[i]);
+    }
+  }
+  return flops;
+}
+
+int64_t linear(const Graph& graph, const Node& node, const Dimensions& dimensions) {
+  return products(graph, node, dimensions, 1, 1);
+}
+
+int64_t linear_gated(const Graph& graph, const Node& node, const Dimensions& dimensions) {
+  return products(graph, node, dimensions, 1, 2) + 8 * result_elements(graph, node, dimensions);
+}
+
+// [.., n, k] x [.., k, m]: 2 k per result element; k is the last extent of the left operand.
+template <size_t kLeft>
+int64_t matmul(const Graph& graph, const Node& node, const Dimensions& dimensions) {
+  const Value* left = tensor_of(graph, node.arguments[kLeft]);
+  return left == nullptr || left->shape->empty()
+      ? 0
+      : 2 * left->shape->back().evaluate(dimensions) * result_elements(graph, node, dimensions);
+}
+
+// Scores and weighted sum over the whole capacity of the cache: an upper bound that does not depend on positions.
+int64_t cached_attention(const Graph& graph, const Node& node, const Dimensions& dimensions) {
+  const Value* cache = tensor_of(graph, node.arguments[3]);
+  return cache == nullptr || cache->shape->size() != 4
+      ? 0
+      : 4 * (*cache->shape)[2].evaluate(dimensions) * result_elements(graph, node, dimensions);
+}
+
+constexpr std::array<OpRow, 25> kTable = {{
+    {"aten::addmm", matmul<1>},
+    {"aten::bmm", matmul<0>},
+    {"aten::contiguous", no_flops},
+    {"aten::embedding", no_flops},
+    {"aten::expand", no_flops},
+    {"aten::index_select", no_flops},
+    {"aten::linear", linear},
+    {"aten::matmul", matmul<0>},
+    {"aten::mm", matmul<0>},
+    {"aten::permute", no_flops},
+    {"aten::reshape", no_flops},
+    {"aten::select", no_flops},
+    {"aten::slice", no_flops},
+    {"aten::split", no_flops},
+    {"aten::sym_size", no_flops},
+    {"aten::t", no_flops},
+    {"aten::to", no_flops},
+    {"aten::transpose", no_flops},
+    {"aten::unsqueeze", no_flops},
+    {"aten::view", no_flops},
+    {"shardpipe::cached_attention", cached_attention},
+    {"shardpipe::cached_attention_reference", cached_attention},
+    {"shardpipe::linear", linear},
+    {"shardpipe::linear_gated", linear_gated},
+    {"shardpipe::linear_group", linear},
+}};
+static_assert(std::is_sorted(kTable.begin(), kTable.end(), [](const OpRow& a, const OpRow& b) {
+  return std::string_view(a.name) < std::string_view(b.name);
+}));
+
+}  // namespace
+
+std::span<const OpRow> op_table() {
+  return kTable;
+}
+
+const OpRow* find_op(std::string_view name) {
+  const auto row = std::lower_bound(
+      kTable.begin(), kTable.end(), name, [](const OpRow& a, std::string_view b) { return std::string_view(a.name) < b; });
+  return row != kTable.end() && name == row->name ? &*row : nullptr;
+}
+
+int64_t node_flops(const Graph& graph, const Node& node, const Dimensions& dimensions) {
+  const OpRow* row = node.op ? find_op(node.op->operator_name().name) : nullptr;
+  return row != nullptr ? row->flops(graph, node, dimensions) : result_elements(graph, node, dimensions);
+}
+
+}  // namespace shardpipe::graph

@@ -1,0 +1,65 @@
+#pragma once
+
+// Argument checks shared by the CPU kernels, the reference forms and the shape-only kernels.
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/kernel_table.h"
+
+namespace shardpipe::kernels {
+
+/// "float32 [2, 3, 4]": how a message names a tensor.
+std::string describe(const at::Tensor& tensor);
+
+/// silu, gelu, gelu_tanh or relu; Error(usage) names the others.
+Activation parse_activation(std::string_view name);
+
+/// Error(usage) unless `many` is "onednn" or "aten".
+void check_many(std::string_view op, std::string_view many);
+
+/// x [..., in], weight [out, in], bias [out] or none, of one dtype and device. Error(usage) names the operator and both
+/// shapes.
+void check_linear(
+    std::string_view op, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
+
+/// x [..., hidden], weight [hidden]; residual (may be null) of x's shape and dtype.
+void check_rms_norm(
+    std::string_view op, const at::Tensor& x, const at::Tensor* residual, const at::Tensor& weight);
+
+/// x [tokens, heads, head_dim], cos and sin [tokens, rotary_dim / 2] float32, rotary_dim <= head_dim.
+void check_rotary(std::string_view op, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+
+/// Shapes and dtypes of cached_attention's arguments; the values of slots and positions are checked by find_segments.
+void check_cached_attention(
+    std::string_view op,
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
+    const at::Tensor& slots,
+    const at::Tensor& positions);
+
+/// x's leading sizes with `out` as the last.
+std::vector<int64_t> with_last_size(const at::Tensor& x, int64_t out);
+
+/// float32 or bfloat16: what our own kernels compute in; other dtypes take LibTorch's operators.
+inline bool has_own_kernel(const at::Tensor& x) {
+  return x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16;
+}
+
+/// Calls f(T{}) with T = float or c10::BFloat16, for a tensor with has_own_kernel.
+template <typename F>
+void with_type(const at::Tensor& x, const F& f) {
+  if (x.scalar_type() == at::kFloat) {
+    f(float{});
+  } else {
+    f(c10::BFloat16{});
+  }
+}
+
+}  // namespace shardpipe::kernels

@@ -1,0 +1,74 @@
+#pragma once
+
+// The operators of namespace shardpipe:: on the CPU, as C++ functions. They are inference operators: no gradient
+// formula; the dispatcher refuses them (Error(usage)) when an input requires grad under GradMode. float32 and bfloat16
+// run our kernels, other dtypes LibTorch's (reference.h). All throw Error(usage) naming the operator and the shapes.
+#include <ATen/core/List.h>
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+namespace shardpipe::kernels {
+
+/// x weight^T + bias. x [..., in], weight [out, in], bias [out] or none; returns [..., out]. Up to `few_rows` rows
+/// (product of x's leading sizes) run our own kernel: each row of the result depends on its row of x only and is
+/// the same, bit by bit, for any number of rows up to few_rows and any number of threads. More rows run `many`:
+/// "onednn" (unpacked weights) or "aten" (at::linear). A weight whose rows are not contiguous always runs `many`.
+at::Tensor linear(
+    const at::Tensor& x,
+    const at::Tensor& weight,
+    const std::optional<at::Tensor>& bias,
+    int64_t few_rows,
+    std::string_view many);
+
+/// One `linear` per weight with the same x, bitwise the same results, in one parallel region. biases is empty or has one
+/// entry per weight.
+std::vector<at::Tensor> linear_group(
+    const at::Tensor& x,
+    at::TensorList weights,
+    const c10::List<std::optional<at::Tensor>>& biases,
+    int64_t few_rows,
+    std::string_view many);
+
+/// act(x gate^T + gate_bias) * (x up^T + up_bias), each step rounded to x's dtype. activation: silu, gelu (erf),
+/// gelu_tanh or relu.
+at::Tensor linear_gated(
+    const at::Tensor& x,
+    const at::Tensor& gate,
+    const at::Tensor& up,
+    const std::optional<at::Tensor>& gate_bias,
+    const std::optional<at::Tensor>& up_bias,
+    std::string_view activation,
+    int64_t few_rows,
+    std::string_view many);
+
+/// weight * T(x / sqrt(mean(x^2) + eps)) over the last dimension, the mean in float32, T = x's dtype, weight [hidden].
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+
+/// (x + residual, rms_norm of that sum).
+std::tuple<at::Tensor, at::Tensor> add_rms_norm(
+    const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps);
+
+/// Rotary embedding, halves convention: x [tokens, heads, head_dim], cos and sin [tokens, rotary_dim / 2] float32;
+/// elements beyond rotary_dim pass through. Bitwise equal to rotary_reference.
+at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+
+/// Writes k and v into the caches, then attends causally. Packed tokens: q [tokens, heads, head_dim], k and v
+/// [tokens, kv_heads, head_dim], caches [slots, kv_heads, capacity, head_dim]; token t belongs to cache row slots[t] at
+/// positions[t] (int64 [tokens]) and attends to positions 0..positions[t] of its row. Tokens of a slot are contiguous,
+/// their positions ascend. Query head h uses K/V head h / (heads / kv_heads). Returns [tokens, heads * head_dim].
+/// Softmax and sums are in float32.
+at::Tensor cached_attention(
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    at::Tensor k_cache,
+    at::Tensor v_cache,
+    const at::Tensor& slots,
+    const at::Tensor& positions,
+    double scale);
+
+}  // namespace shardpipe::kernels

@@ -1,0 +1,90 @@
+#include "kernels/reference.h"
+
+#include "kernels/checks.h"
+#include "kernels/segments.h"
+
+namespace shardpipe::kernels {
+
+at::Tensor apply_activation(const at::Tensor& x, Activation activation) {
+  switch (activation) {
+    case Activation::silu:
+      return at::silu(x);
+    case Activation::gelu:
+      return at::gelu(x);
+    case Activation::gelu_tanh:
+      return at::gelu(x, "tanh");
+    case Activation::relu:
+      return at::relu(x);
+  }
+  return x;
+}
+
+at::Tensor linear_gated_reference(
+    const at::Tensor& x,
+    const at::Tensor& gate,
+    const at::Tensor& up,
+    const std::optional<at::Tensor>& gate_bias,
+    const std::optional<at::Tensor>& up_bias,
+    Activation activation) {
+  return apply_activation(at::linear(x, gate, gate_bias), activation) * at::linear(x, up, up_bias);
+}
+
+at::Tensor rms_norm_reference(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  check_rms_norm("rms_norm", x, nullptr, weight);
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor variance = wide.pow(2).mean(-1, /*keepdim=*/true);
+  return weight * (wide * at::rsqrt(variance + eps)).to(x.scalar_type());
+}
+
+std::tuple<at::Tensor, at::Tensor> add_rms_norm_reference(
+    const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps) {
+  check_rms_norm("add_rms_norm", x, &residual, weight);
+  at::Tensor sum = x + residual;
+  at::Tensor normed = rms_norm_reference(sum, weight, eps);
+  return {sum, normed};
+}
+
+at::Tensor rotary_reference(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  check_rotary("rotary_reference", x, cos, sin);
+  const int64_t half = cos.size(1);
+  const at::Tensor c = at::cat({cos, cos}, -1).to(x.scalar_type()).unsqueeze(1);
+  const at::Tensor s = at::cat({sin, sin}, -1).to(x.scalar_type()).unsqueeze(1);
+  const at::Tensor turned = x.narrow(-1, 0, 2 * half);
+  const at::Tensor swapped = at::cat({-x.narrow(-1, half, half), x.narrow(-1, 0, half)}, -1);
+  const at::Tensor rotated = turned * c + swapped * s;
+  if (2 * half == x.size(2)) {
+    return rotated;
+  }
+  return at::cat({rotated, x.narrow(-1, 2 * half, x.size(2) - 2 * half)}, -1);
+}
+
+at::Tensor cached_attention_reference(
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    at::Tensor k_cache,
+    at::Tensor v_cache,
+    const at::Tensor& slots,
+    const at::Tensor& positions,
+    double scale) {
+  check_cached_attention("cached_attention_reference", q, k, v, k_cache, v_cache, slots, positions);
+  const at::Tensor host_positions = positions.to(at::kCPU).contiguous();
+  const auto segments =
+      find_segments(slots.to(at::kCPU).contiguous(), host_positions, k_cache.size(0), k_cache.size(2));
+  // [slots, kv_heads, capacity, head_dim] indexed in dimensions 0 and 2 is [tokens, kv_heads, head_dim].
+  const c10::List<std::optional<at::Tensor>> where{std::optional<at::Tensor>(slots), std::nullopt,
+                                                   std::optional<at::Tensor>(positions)};
+  k_cache.index_put_(where, k);
+  v_cache.index_put_(where, v);
+  std::vector<at::Tensor> rows;
+  rows.reserve(segments.size());
+  for (const Segment& segment : segments) {
+    rows.push_back(attend_segment(q, k_cache, v_cache, segment, host_positions, scale));
+  }
+  if (rows.empty()) {
+    return q.new_zeros({0, q.size(1) * q.size(2)});
+  }
+  return at::cat(rows, 0).reshape({q.size(0), q.size(1) * q.size(2)});
+}
+
+}  // namespace shardpipe::kernels

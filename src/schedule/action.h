@@ -1,0 +1,47 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace shardpipe::schedule {
+
+/// What a rank does with one microbatch on one stage. Names and text are torch.distributed.pipelining's where it has
+/// the action; T is Shardpipe's: the tokens that the last stage chose, which every other stage needs for its next step.
+enum class ActionKind {
+  F,       ///< forward
+  SEND_F,  ///< send every value that later stages need, each to its consumer
+  RECV_F,  ///< receive every value that earlier stages produce for this one
+  SEND_T,  ///< the stage that computes the model's outputs sends the chosen tokens to all other ranks
+  RECV_T,  ///< receive them
+};
+
+struct Action {
+  int stage = 0;
+  ActionKind kind = ActionKind::F;
+  int microbatch = 0;
+  bool operator==(const Action&) const = default;
+};
+
+/// Stage, action, microbatch: "0F0", "1RECV_F3".
+std::string to_string(const Action& action);
+/// Throws Error(input) naming the text.
+Action parse_action(std::string_view text);
+
+/// One step of a pipeline: what each rank does, in order.
+struct Schedule {
+  int num_stages = 1;
+  int num_microbatches = 1;
+  std::vector<int> rank_of_stage;          ///< by stage
+  std::vector<std::vector<Action>> ranks;  ///< by pp rank
+
+  bool operator==(const Schedule&) const = default;
+};
+
+/// A line a rank, actions joined by commas: torch.distributed.pipelining's CSV.
+std::string to_csv(const Schedule& schedule);
+/// The lists of a CSV; num_stages, num_microbatches and rank_of_stage follow from them. Throws Error(input) naming
+/// `where` and the line.
+Schedule parse_csv(std::string_view text, const std::string& where);
+
+}  // namespace shardpipe::schedule

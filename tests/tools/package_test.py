@@ -1,0 +1,104 @@
+"""Installs the build to a temporary prefix and uses it from the outside project examples/find_package.
+
+    python package_test.py BUILD_FOLDER TORCH_DIR
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD, TORCH_DIR = Path(), ""
+
+
+def run(*command, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in ("TORCH_DIR", "CMAKE_PREFIX_PATH")}
+
+
+class PackageTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        cls.prefix = cls.folder / "prefix"
+        result = run("cmake", "--install", BUILD, "--prefix", cls.prefix)
+        assert result.returncode == 0, result.stderr
+        cls.library = next(cls.prefix.glob("lib*/**/libshardpipe.so"))
+
+    def configure(self, build: str, *options: str) -> subprocess.CompletedProcess:
+        return run(
+            "cmake", "-G", "Ninja", "-S", ROOT / "examples/find_package", "-B", self.folder / build,
+            f"-DCMAKE_PREFIX_PATH={self.prefix}", *options, env=environment(),
+        )  # fmt: skip
+
+    def test_an_outside_project_builds_and_runs(self):
+        result = self.configure("build")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertIn(f"LibTorch 2.13.0 at {TORCH_DIR}", result.stdout)
+        result = run("cmake", "--build", self.folder / "build")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        result = run(self.folder / "build/main", env=environment())
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stdout.splitlines()
+        self.assertRegex(lines[0], r"^shardpipe \d+\.\d+\.\d+$")
+        self.assertIn("--pp 0, must be at least 1", lines[1])
+        self.assertEqual(lines[2], "exit status 2")
+
+    def test_another_torch_version_is_refused_and_both_are_named(self):
+        torch = self.folder / "torch"
+        header = torch / "include/torch/headeronly/version.h"
+        header.parent.mkdir(parents=True)
+        header.write_text("".join(f"#define TORCH_VERSION_{n} {v}\n" for n, v in (("MAJOR", 2), ("MINOR", 12), ("PATCH", 1))))
+        (torch / "lib").mkdir()
+        (torch / "lib/libtorch_cpu.so").touch()
+        result = self.configure("other-torch", f"-DTORCH_DIR={torch}")
+        self.assertNotEqual(result.returncode, 0)
+        message = " ".join(result.stderr.split())
+        self.assertIn("torch 2.13.0 is needed", message)
+        self.assertIn("is 2.12.1", message)
+
+    def test_a_missing_torch_is_named(self):
+        result = self.configure("no-torch", f"-DTORCH_DIR={self.folder}/nowhere")
+        self.assertNotEqual(result.returncode, 0)
+        message = " ".join(result.stderr.split())
+        self.assertIn("LibTorch not found", message)
+        self.assertIn("/nowhere", message)
+
+    def test_another_shardpipe_version_is_refused(self):
+        source = self.folder / "newer"
+        shutil.copytree(ROOT / "examples/find_package", source, dirs_exist_ok=True)
+        text = (source / "CMakeLists.txt").read_text()
+        (source / "CMakeLists.txt").write_text(text.replace("shardpipe 0.1 ", "shardpipe 99.0 "))
+        result = run("cmake", "-G", "Ninja", "-S", source, "-B", source / "build", f"-DCMAKE_PREFIX_PATH={self.prefix}")
+        self.assertNotEqual(result.returncode, 0)
+        self.assertIn("99.0", result.stderr)
+
+    def test_only_the_public_names_are_exported(self):
+        result = run("nm", "--dynamic", "--defined-only", "--demangle", self.library)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        names = [line.split(" ", 2)[2] for line in result.stdout.splitlines()]
+        self.assertIn("shardpipe::Error::what() const", names)
+        about = ("typeinfo for ", "typeinfo name for ", "vtable for ", "VTT for ", "guard variable for ")
+        for name in names:
+            for prefix in about:
+                name = name.removeprefix(prefix)
+            self.assertTrue(name.startswith(("shardpipe::", "non-virtual thunk to shardpipe::")), name)
+
+    def test_installed_headers_are_the_public_ones(self):
+        installed = {path.relative_to(self.prefix / "include").as_posix() for path in (self.prefix / "include").rglob("*.h")}
+        public = {path.relative_to(ROOT / "include").as_posix() for path in (ROOT / "include").rglob("*.h")}
+        self.assertEqual(installed, public | {"shardpipe/version.h"})
+
+
+if __name__ == "__main__":
+    TORCH_DIR = sys.argv.pop()
+    BUILD = Path(sys.argv.pop())
+    unittest.main()
