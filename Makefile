@@ -20,7 +20,8 @@ build: ## the program build/bin/shardpipe and libshardpipe.so
 demo: ## a real language model answers, cut into two pipeline stages in two processes (PROMPT="...")
 	@tools/setup.sh build python model
 	@tools/build.sh bin/shardpipe
-	@PS4='$$ '; set -x; $(BUILD)/bin/shardpipe generate --model $(DEMO_MODEL) --pp 2 --chat --max-new-tokens 96 --stats --prompt "$$PROMPT"
+	@PS4='$$ '; set -x; $(BUILD)/bin/shardpipe generate --model $(DEMO_MODEL) --pp 2 \
+	  --chat --max-new-tokens 96 --stats --prompt "$$PROMPT"
 demo: export PROMPT := $(PROMPT)
 
 test: ## builds everything and runs the tests (TESTS=REGEX for some)

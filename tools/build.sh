@@ -35,6 +35,7 @@ if [ ! -e "$folder/build.ninja" ] || [ "$(cat "$folder/.configured" 2>/dev/null)
   echo "$options" >"$folder/.configured"
 fi
 if [ "${1:-}" = --configure-only ]; then
+  cmake --build "$folder" --target build.ninja >/dev/null  # new files and changed lists
   exit
 fi
 targets=()

@@ -2,7 +2,7 @@
 # Checks the sources without running them; --fix only formats the C++ files.
 # Environment:
 #   LINT_ALL=1    clang-tidy on every file, not only on what changed last
-#   LINT_FILES=N  clang-tidy on at most N files (default 8; each takes up to half a minute)
+#   LINT_FILES=N  clang-tidy on at most N files (default 6; each takes up to half a minute)
 #   PRESET, JOBS  as for tools/build.sh, which has configured the build folder
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -12,11 +12,16 @@ if [ "$preset" = release ]; then
   folder=build
 fi
 failed=0
+git rev-parse --is-inside-work-tree >/dev/null || exit 1
 step() { echo "lint: $*" >&2; }
 check() { "$@" || { failed=1; step "FAILED: $1 ${2:-}"; }; }
 
 # Tracked files and new ones that git does not ignore, also before they are added.
-files() { git ls-files --cached --others --exclude-standard -- "$@" | while read -r file; do [ -f "$file" ] && echo "$file"; done; }
+files() {
+  git ls-files --cached --others --exclude-standard -- "$@" | while read -r file; do
+    [ -f "$file" ] && echo "$file"
+  done
+}
 
 clang_format() { files '*.h' '*.cpp' | xargs -r clang-format "$@"; }
 if [ "${1:-}" = --fix ]; then
@@ -42,7 +47,7 @@ changed_sources() {
 
 clang_tidy() {
   local database="$folder/lint" sources options=()
-  python3 tools/tidy_database.py "$folder/compile_commands.json" "$database/compile_commands.json" || return 1
+  python3 tools/tidy_database.py "$folder/compile_commands.json" "$database" || return 1
   if [ "$(major clang-tidy)" != 14 ]; then
     step "clang-tidy is $(major clang-tidy), the checks are chosen for 14: findings are shown and do not fail"
     options+=('--warnings-as-errors=-*')
@@ -52,16 +57,17 @@ clang_tidy() {
   else
     sources="$(changed_sources)"
   fi
-  sources="$(grep -Fxf <(python3 -c 'import json, os, sys; print("\n".join(os.path.relpath(e["file"]) for e in json.load(open(sys.argv[1]))))' "$database/compile_commands.json") <<<"$sources")"
+  sources="$(grep -Fxf "$database/files.txt" <<<"$sources")"
   if [ "${LINT_ALL:-}" != 1 ]; then
-    sources="$(head -n "${LINT_FILES:-8}" <<<"$sources")"
+    sources="$(head -n "${LINT_FILES:-6}" <<<"$sources")"
   fi
   if [ -z "$sources" ]; then
     step "no source of the build changed"
     return
   fi
   step "clang-tidy on $(wc -l <<<"$sources") files"
-  xargs -r -P "${JOBS:-$(nproc)}" -n 1 clang-tidy -p "$database" --quiet "${options[@]}" <<<"$sources" 2> >(grep -vE 'warnings? (generated|treated)|Suppressed|Use -header-filter' >&2)
+  xargs -r -P "${JOBS:-$(nproc)}" -n 1 clang-tidy -p "$database" --quiet "${options[@]}" <<<"$sources" \
+    2> >(grep -vE 'warnings? (generated|treated)|Suppressed' >&2)
 }
 
 step "clang-format"

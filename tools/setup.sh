@@ -138,7 +138,8 @@ make_venv() {
     return
   fi
   say "making the virtual environment $venv"
-  python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "Python 3.10 or newer is needed, this is $(python3 --version)"
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    fail "Python 3.10 or newer is needed, this is $(python3 --version)"
   if [ -z "${VENV:-}" ]; then
     rm -rf "$venv"  # ours, and half made
   fi
@@ -168,12 +169,14 @@ finish_install() {
 
 # CUDA builds of torch bring several GB of packages: worth a word before the download starts.
 warn_of_cuda_build() {
-  local count
-  count="$("$python" -m pip install --disable-pip-version-check --dry-run --quiet --report - -r "$(list torch)" 2>/dev/null |
-    "$python" -c 'import json, sys; print(sum(p["metadata"]["name"].startswith("nvidia-") for p in json.load(sys.stdin)["install"]))' 2>/dev/null)" || return 0
-  if [ "$count" != 0 ]; then
-    say "NOTE: pip's index delivers a CUDA build of torch: $count nvidia packages, several GB. For a CPU build, stop and run" \
-      "'make TORCH_INDEX_URL=<index of CPU builds> ...' (PyTorch's installation page names it), or VENV=... or TORCH_DIR=... for a torch that is there."
+  local report count
+  report="$("$python" -m pip install --disable-pip-version-check --dry-run --quiet --report - -r "$(list torch)" \
+    2>/dev/null)" || return 0  # a pip older than 22.2 cannot tell
+  count="$(grep -c '"name": "nvidia-' <<<"$report" || true)"
+  if [ "$count" -gt 0 ]; then
+    say "NOTE: pip's index delivers a CUDA build of torch: $count nvidia packages, several GB. For a CPU build, stop and" \
+      "run 'make TORCH_INDEX_URL=<index of CPU builds> ...' (PyTorch's installation page names it), or use VENV=... or" \
+      "TORCH_DIR=... for a torch that is there."
   fi
 }
 

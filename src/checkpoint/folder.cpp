@@ -12,7 +12,7 @@ namespace {
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
 
-bool exists(const std::filesystem::path& path) {
+bool is_there(const std::filesystem::path& path) {
   std::error_code error;  // what cannot be seen is not there
   return std::filesystem::exists(path, error);
 }
@@ -25,7 +25,7 @@ bool is_folder(const std::filesystem::path& path) {
 }  // namespace
 
 std::shared_ptr<const Checkpoint> Checkpoint::open(const std::filesystem::path& path) {
-  if (!exists(path)) {
+  if (!is_there(path)) {
     throw_input("no checkpoint at {}: there is no such file or folder", path.string());
   }
   return is_folder(path) ? open_folder(path) : open_file(path);
@@ -37,10 +37,10 @@ std::shared_ptr<const Checkpoint> Checkpoint::open_folder(const std::filesystem:
   }
   std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->path_ = folder;
-  if (exists(folder / kSingle)) {
+  if (is_there(folder / kSingle)) {
     auto file = SafetensorsFile::open(folder / kSingle);
     checkpoint->shards_.push_back({folder / kSingle, file});
-  } else if (exists(folder / kIndex)) {
+  } else if (is_there(folder / kIndex)) {
     checkpoint->index_path_ = folder / kIndex;
     ShardIndex index = read_shard_index(checkpoint->index_path_);
     for (const std::string& name : index.files) {
@@ -49,7 +49,7 @@ std::shared_ptr<const Checkpoint> Checkpoint::open_folder(const std::filesystem:
     checkpoint->tensors_.insert(index.tensors.begin(), index.tensors.end());
   } else {
     for (const char* other : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-      if (exists(folder / other)) {
+      if (is_there(folder / other)) {
         throw Error(
             ErrorCode::input,
             fmt::format(
@@ -95,7 +95,7 @@ const SafetensorsFile& Checkpoint::file_of(std::string_view name) const {
   const std::lock_guard lock(mutex_);
   Shard& shard = shards_[found->second];
   if (shard.file == nullptr) {
-    if (!exists(shard.path)) {
+    if (!is_there(shard.path)) {
       throw_input(
           "{} places tensor {} in {}, which does not exist", index_path_.string(), in_quotes(name),
           shard.path.string());

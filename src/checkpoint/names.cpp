@@ -60,6 +60,25 @@ std::optional<std::string> find_spelling(
       "does the checkpoint belong to this config.json?");
 }
 
+void check_shape(const WantedTensor& tensor, const std::string& source, const Checkpoint& checkpoint) {
+  const auto& shape = checkpoint.info(source).shape;
+  if (shape != tensor.shape) {
+    throw_input(
+        "{} has shape {} in {}, the model's {} has shape {}", in_quotes(source), shape_text(shape),
+        checkpoint.path().string(), in_quotes(tensor.name), shape_text(tensor.shape));
+  }
+}
+
+bool same_values(const at::Tensor& a, const at::Tensor& b) {
+  return a.sizes() == b.sizes() && at::equal(a, b.to(a.scalar_type()));
+}
+
+bool is_ignored(const std::string& name, const NameRules& rules) {
+  return std::any_of(rules.ignored.begin(), rules.ignored.end(), [&](const std::string& pattern) {
+    return matches_pattern(pattern, name);
+  });
+}
+
 }  // namespace
 
 Resolution resolve_names(
@@ -68,63 +87,55 @@ Resolution resolve_names(
   for (const WantedTensor& tensor : wanted) {
     wanted_names.insert(tensor.name);
   }
-  std::unordered_map<std::string_view, const std::vector<std::string>*> group_of;
-  for (const auto& group : rules.tied) {
-    for (const std::string& name : group) {
-      group_of.emplace(name, &group);
+  const auto find = [&](const std::string& name) {
+    return find_spelling(checkpoint, name, rules.prefixes, wanted_names);
+  };
+  struct Group {
+    const std::vector<std::string>* names = nullptr;
+    std::optional<std::string> source;
+  };
+  std::unordered_map<std::string_view, Group> group_of;
+  std::unordered_set<std::string> known;  // names that are used, or are a tied tensor's second copy
+  for (const auto& names : rules.tied) {
+    Group group{&names, {}};
+    for (const std::string& name : names) {
+      if (const auto spelling = find(name)) {
+        group.source = group.source ? group.source : spelling;
+        known.insert(*spelling);
+      }
+    }
+    for (const std::string& name : names) {
+      group_of.emplace(name, group);
     }
   }
 
   Resolution result;
-  NameSet known;  // names of the checkpoint that are used, or are a tied tensor's second copy
-  for (const auto& group : rules.tied) {
-    for (const std::string& member : group) {
-      if (const auto spelling = find_spelling(checkpoint, member, rules.prefixes, wanted_names)) {
-        known.insert(*std::lower_bound(checkpoint.names().begin(), checkpoint.names().end(), *spelling));
-      }
-    }
-  }
-  std::unordered_map<std::string, const WantedTensor*> taken_by;
+  std::unordered_map<std::string, const WantedTensor*> users;
   for (const WantedTensor& tensor : wanted) {
-    const auto group = group_of.find(tensor.name);
-    std::optional<std::string> source;
-    if (group == group_of.end()) {
-      source = find_spelling(checkpoint, tensor.name, rules.prefixes, wanted_names);
-    } else {
-      for (size_t i = 0; i < group->second->size() && !source; ++i) {
-        source = find_spelling(checkpoint, (*group->second)[i], rules.prefixes, wanted_names);
-      }
-    }
-    if (!source) {
+    const auto found = group_of.find(tensor.name);
+    const Group group = found == group_of.end() ? Group{nullptr, find(tensor.name)} : found->second;
+    if (!group.source) {
       if (tensor.kind != WantedKind::optional) {
-        throw_missing(tensor, group == group_of.end() ? nullptr : group->second, checkpoint, rules);
+        throw_missing(tensor, group.names, checkpoint, rules);
       }
       result.absent.push_back(tensor.name);
       continue;
     }
-    const auto& shape = checkpoint.info(*source).shape;
-    if (shape != tensor.shape) {
-      throw_input(
-          "{} has shape {} in {}, the model's {} has shape {}", in_quotes(*source), shape_text(shape),
-          checkpoint.path().string(), in_quotes(tensor.name), shape_text(tensor.shape));
+    check_shape(tensor, *group.source, checkpoint);
+    const auto [user, first] = users.emplace(*group.source, &tensor);
+    if (!first) {
+      const auto other = group_of.find(user->second->name);
+      if (group.names == nullptr || other == group_of.end() || other->second.names != group.names) {
+        throw_input(
+            "{} in {} fits two weights of the model, {} and {}, which are not tied", in_quotes(*group.source),
+            checkpoint.path().string(), in_quotes(user->second->name), in_quotes(tensor.name));
+      }
     }
-    const auto [other, first] = taken_by.emplace(*source, &tensor);
-    const bool tied = group != group_of.end() && group_of.count(other->second->name) > 0 &&
-                      group_of.at(other->second->name) == group->second;
-    if (!first && !tied) {
-      throw_input(
-          "{} in {} fits two weights of the model, {} and {}, which are not tied", in_quotes(*source),
-          checkpoint.path().string(), in_quotes(other->second->name), in_quotes(tensor.name));
-    }
-    known.insert(*std::lower_bound(checkpoint.names().begin(), checkpoint.names().end(), *source));
-    result.source.emplace(tensor.name, std::move(*source));
+    known.insert(*group.source);
+    result.source.emplace(tensor.name, *group.source);
   }
-
   for (const std::string& name : checkpoint.names()) {
-    const bool ignored = std::any_of(rules.ignored.begin(), rules.ignored.end(), [&](const std::string& pattern) {
-      return matches_pattern(pattern, name);
-    });
-    if (!known.contains(name) && !ignored) {
+    if (!known.contains(name) && !is_ignored(name, rules)) {
       result.surplus.push_back(name);
     }
   }
@@ -146,7 +157,7 @@ std::vector<std::vector<std::string>> tied_by_content(const Checkpoint& checkpoi
     std::optional<std::string> first;
     for (const std::string& member : group) {
       const auto spelling = find_spelling(checkpoint, member, rules.prefixes, {});
-      if (spelling && first && !at::equal(checkpoint.tensor(*first), checkpoint.tensor(*spelling))) {
+      if (spelling && first && !same_values(checkpoint.tensor(*first), checkpoint.tensor(*spelling))) {
         continue;
       }
       kept.push_back(member);

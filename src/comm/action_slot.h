@@ -17,8 +17,8 @@ struct ActionPlace {
   int to = -1;    ///< the rank that it sends to
 };
 
-/// What the compute thread does right now, for the watchdog to read: one writer, one reader, no lock and no clock, since
-/// it is written for every action. The number is odd while an action runs and its text stands still.
+/// What the compute thread does right now, for the watchdog to read: one writer, one reader, no lock and no clock,
+/// since it is written for every action. The number is odd while an action runs and its text stands still.
 class ActionSlot {
  public:
   static constexpr size_t kTextBytes = 40;  ///< longer texts are cut

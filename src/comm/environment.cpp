@@ -122,7 +122,7 @@ std::optional<Environment> from_torchrun(const Variables& variables) {
   // torch writes Python's str(True).
   environment->agent_store = variables.text("TORCHELASTIC_USE_AGENT_STORE") == "True";
   environment->job = variables.text("TORCHELASTIC_RUN_ID").value_or("job") + "/" +
-      variables.text("TORCHELASTIC_RESTART_COUNT").value_or("0");
+                     variables.text("TORCHELASTIC_RESTART_COUNT").value_or("0");
   return environment;
 }
 

@@ -12,12 +12,7 @@ Monitor::Monitor(int rank) : state_(std::make_shared<State>()) {
 }
 
 Monitor::Monitor(
-    Store store,
-    const std::string& world,
-    int rank,
-    int world_size,
-    bool rank0_serves,
-    const MonitorOptions& options)
+    Store store, const std::string& world, int rank, int world_size, bool rank0_serves, const MonitorOptions& options)
     : state_(std::make_shared<State>()) {
   State& state = *state_;
   state.store.emplace(std::move(store));
@@ -144,6 +139,10 @@ void Monitor::leave_wait(Interruptible* wait) {
   waits.erase(std::find(waits.begin(), waits.end(), wait));
 }
 
+void Monitor::end_waits() {
+  state_->end_waits();
+}
+
 void Monitor::finish() {
   State& state = *state_;
   if (!state.store) {
@@ -170,6 +169,10 @@ void Monitor::State::adopt(const FailureRecord& record, bool is_own) {
     failed.store(true, std::memory_order_release);
   }
   changed.notify_all();
+  end_waits();
+}
+
+void Monitor::State::end_waits() {
   const std::lock_guard lock(waits_mutex);
   waits_ended = true;
   for (Interruptible* wait : waits) {

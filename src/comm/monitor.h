@@ -35,8 +35,8 @@ class Interruptible {
 /// Sees to it that all ranks end soon after the first failure of any, and that this failure is printed once.
 ///
 /// Two threads that sleep: one sends heartbeats to the store, reads there whether some rank failed, and watches the
-/// heartbeat of the next rank; the other watches the actions of this rank and the first thread. Their clock stands still
-/// while this process is stopped, so Ctrl-Z and `fg` of a whole job do no harm.
+/// heartbeat of the next rank; the other watches the actions of this rank and the first thread. Their clock stands
+/// still while this process is stopped, so Ctrl-Z and `fg` of a whole job do no harm.
 ///
 /// When a failure is known, every wait is interrupted and throws on the compute thread. If nothing of this reaches that
 /// thread within the grace time, the monitor ends the process (status 4, or that of this rank's own failure).
@@ -76,9 +76,11 @@ class Monitor {
   /// Around each blocking wait. False: a failure is known, do not wait.
   bool enter_wait(Interruptible* wait);
   void leave_wait(Interruptible* wait);
+  /// Interrupts all waits and refuses new ones: before what they wait for is taken down.
+  void end_waits();
 
-  /// This rank's work is done: its silence is no failure from now on. Returns at once, but where this process serves the
-  /// store, when all ranks have done the same. Throws Error(rank) when some rank fails before.
+  /// This rank's work is done: its silence is no failure from now on. Returns at once, but where this process serves
+  /// the store, when all ranks have done the same. Throws Error(rank) when some rank fails before.
   void finish();
 
  private:

@@ -57,6 +57,7 @@ struct Monitor::State {
 
   /// Makes `record` the known failure unless there is one, and ends all waits.
   void adopt(const FailureRecord& record, bool is_own);
+  void end_waits();
   /// Brings this rank's failure to the store and returns when some failure is known.
   void claim(const Error& error);
   /// Where this process serves the store: waits until the other ranks know of the failure.

@@ -135,29 +135,30 @@ void Monitor::State::watch_next_rank() {
   }
 }
 
-/// Nobody can ask the store who was first any more, so a rule decides who prints: the lowest rank that does not serve it.
+/// Nobody can ask the store who was first any more, so a rule decides who prints: the lowest rank that does not serve
+/// it.
 void Monitor::State::store_lost(const std::string& what) {
+  log_info("store: {}", one_line(what));
+  const std::string host = rank0_serves ? "rank 0" : "the launcher";
+  const Error error(
+      ErrorCode::rank, fmt::format(
+                           "{} died or stopped responding: rank {} lost the store it serves at {}:{}", host, rank,
+                           store->host(), store->port()));
+  FailureRecord record = FailureRecord::from_error(rank0_serves ? 0 : rank, error, author);
+  bool speaks = rank == (rank0_serves ? 1 : 0);
   {
     const std::lock_guard lock(mutex);
     if (stop || left) {
       return;
     }
+    if (proposal) {
+      record = *proposal;
+      speaks = true;
+    } else {
+      own_error = error;
+    }
   }
-  log_info("store: {}", one_line(what));
-  if (proposal) {
-    adopt(*proposal, true);
-    return;
-  }
-  const std::string at = fmt::format("{}:{}", store->host(), store->port());
-  const Error error = rank0_serves
-      ? Error(ErrorCode::rank, fmt::format("rank 0 died: rank {} lost the connection to the store it serves at {}", rank, at))
-      : Error(ErrorCode::rank, fmt::format("the launcher died: rank {} lost the connection to its store at {}", rank, at));
-  {
-    const std::lock_guard lock(mutex);
-    own_error = error;
-  }
-  const int speaker = rank0_serves ? 1 : 0;
-  adopt(FailureRecord::from_error(rank0_serves ? 0 : rank, error, author), rank == speaker);
+  adopt(record, speaks);
 }
 
 void Monitor::State::watchdog_loop() {

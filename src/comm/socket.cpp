@@ -145,10 +145,7 @@ std::string address_of(const Descriptor& listening) {
 }
 
 std::string wait_for_listener(
-    const std::string& who,
-    const std::string& host,
-    int port,
-    std::chrono::milliseconds timeout) {
+    const std::string& who, const std::string& host, int port, std::chrono::milliseconds timeout) {
   const Clock::time_point deadline = Clock::now() + timeout;
   std::chrono::milliseconds pause(2);
   std::string reason;

@@ -53,8 +53,8 @@ Connection connect_within(const std::string& host, int port, std::chrono::millis
   return future.wait_for(timeout) == std::future_status::ready ? future.get() : Connection();
 }
 
-std::shared_ptr<Store::Impl>
-make_impl(Connection connection, std::string host, int port, bool server, const std::string& prefix) {
+std::shared_ptr<Store::Impl> make_impl(
+    Connection connection, std::string host, int port, bool server, const std::string& prefix) {
   auto impl = std::make_shared<Store::Impl>();
   impl->prefixed = c10::make_intrusive<c10d::PrefixStore>(prefix, connection);
   impl->connection = std::move(connection);

@@ -1,25 +1,48 @@
 #include "graph/alias.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
+#include <set>
 
 namespace shardpipe::graph {
 namespace {
 
-bool intersects(const c10::AliasInfo& a, const c10::AliasInfo& b) {
-  return std::any_of(a.beforeSets().begin(), a.beforeSets().end(), [&](const auto& set) {
-    return b.beforeSets().count(set) > 0 || b.afterSets().count(set) > 0;
-  });
-}
+// The alias sets of an argument or result, those of a list's items included: "Tensor(a!)[]", "Tensor(a -> *)".
+struct AliasSets {
+  std::set<c10::Symbol> names;
+  bool written = false;
 
-void append(const Argument& argument, std::vector<ValueId>& ids) {
-  if (const ValueId* id = argument.as_value()) {
-    ids.push_back(*id);
-  } else if (const ArgumentList* list = argument.as_list()) {
-    for (const Argument& item : *list) {
-      append(item, ids);
+  explicit AliasSets(const c10::AliasInfo* info) {
+    if (info != nullptr) {
+      add(*info);
     }
   }
+  bool intersects(const AliasSets& other) const {
+    return std::any_of(names.begin(), names.end(), [&](c10::Symbol name) { return other.names.count(name) > 0; });
+  }
+
+ private:
+  void add(const c10::AliasInfo& info) {
+    names.insert(info.beforeSets().begin(), info.beforeSets().end());
+    written = written || info.isWrite();
+    for (const c10::AliasInfo& contained : info.containedTypes()) {
+      add(contained);
+    }
+  }
+};
+
+// The batch norms update their running statistics (arguments 3 and 4) in training mode (argument 5), which their
+// schemas do not say.
+bool writes_silently(const Node& node, size_t argument) {
+  constexpr std::array<std::string_view, 4> kNames = {
+      "aten::batch_norm", "aten::cudnn_batch_norm", "aten::instance_norm", "aten::native_batch_norm"};
+  if ((argument != 3 && argument != 4) ||
+      std::find(kNames.begin(), kNames.end(), node.op->operator_name().name) == kNames.end()) {
+    return false;
+  }
+  const c10::IValue* training = node.arguments[5].as_constant();
+  return training == nullptr || !training->isBool() || training->toBool();
 }
 
 }  // namespace
@@ -35,21 +58,19 @@ AliasAnalysis analyse_aliases(const Graph& graph) {
       continue;
     }
     const c10::FunctionSchema& schema = node.op->schema();
-    for (size_t a = 0; a < std::min(node.arguments.size(), schema.arguments().size()); ++a) {
-      const c10::AliasInfo* info = schema.arguments()[a].alias_info();
-      if (info == nullptr) {
+    for (size_t a = 0; a < schema.arguments().size(); ++a) {
+      const AliasSets sets(schema.arguments()[a].alias_info());
+      const bool written = sets.written || writes_silently(node, a);
+      if (sets.names.empty() && !written) {
         continue;
       }
-      std::vector<ValueId> operands;
-      append(node.arguments[a], operands);
-      for (const ValueId operand : operands) {
+      for (const ValueId operand : Graph::operands(node.arguments[a])) {
         const ValueId root = analysis.root[static_cast<size_t>(operand)];
-        if (info->isWrite()) {
+        if (written) {
           analysis.writes[n].push_back(root);
         }
-        for (size_t r = 0; r < std::min(node.results.size(), schema.returns().size()); ++r) {
-          const c10::AliasInfo* result = schema.returns()[r].alias_info();
-          if (result != nullptr && intersects(*info, *result)) {
+        for (size_t r = 0; r < node.results.size(); ++r) {
+          if (sets.intersects(AliasSets(schema.returns()[node.returns_list() ? 0 : r].alias_info()))) {
             analysis.root[static_cast<size_t>(node.results[r])] = root;
           }
         }

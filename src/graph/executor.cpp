@@ -1,272 +1,263 @@
 #include "graph/executor.h"
 
-#include <limits>
-
 #include "base/error.h"
 
 namespace shardpipe::graph {
 namespace {
 
-constexpr size_t kNever = 0;
-constexpr size_t kAlways = std::numeric_limits<size_t>::max();
-
-bool named(const Value& value) {
-  return value.kind != ValueKind::result;
-}
-
-// Python's integer division and remainder, which exported programs mean.
-int64_t floor_divide(int64_t a, int64_t b) {
-  const int64_t quotient = a / b;
-  return a % b != 0 && (a < 0) != (b < 0) ? quotient - 1 : quotient;
+size_t index(ValueId id) {
+  return static_cast<size_t>(id);
 }
 
 }  // namespace
 
 Executor::Executor(const Graph& graph, std::span<const ValueId> keep) : graph_(graph), slots_(graph.values.size()) {
-  // Index of the last step that reads a value, plus one; kAlways for what outlives the run.
-  std::vector<size_t> last_use(graph_.values.size(), kNever);
-  for (size_t n = 0; n < graph_.nodes.size(); ++n) {
-    for (const ValueId id : Graph::operands(graph_.nodes[n])) {
-      last_use[static_cast<size_t>(id)] = n + 1;
-    }
-  }
-  for (const Output& output : graph_.outputs) {
-    last_use[static_cast<size_t>(output.value)] = kAlways;
-  }
-  for (const ValueId id : keep) {
-    last_use[static_cast<size_t>(id)] = kAlways;
-  }
-  for (size_t id = 0; id < graph_.values.size(); ++id) {
-    if (named(graph_.values[id])) {
-      last_use[id] = kAlways;
-    }
-  }
-  for (size_t n = 0; n < graph_.nodes.size(); ++n) {
-    const Node& node = graph_.nodes[n];
-    Step step{
-        node.op,
-        node.scalar,
-        static_cast<uint32_t>(operands_.size()),
-        static_cast<uint32_t>(node.arguments.size()),
-        static_cast<uint32_t>(results_.size()),
-        static_cast<uint32_t>(node.results.size()),
-        &node};
-    std::vector<Operand> operands;
+  for (const Node& node : graph_.nodes) {
     for (size_t a = 0; a < node.arguments.size(); ++a) {
       const c10::TypePtr type = node.op ? node.op->schema().arguments()[a].type() : c10::TypePtr(c10::IntType::get());
-      operands.push_back(operand(node.arguments[a], type, n, last_use));
+      operands_.push_back(operand(node.arguments[a], type));
     }
-    // A value read twice by one node may be moved only by its last reader.
-    for (size_t a = 0; a < operands.size(); ++a) {
-      for (size_t later = a + 1; operands[a].source == Source::last_use && later < operands.size(); ++later) {
-        if (operands[later].source == Source::last_use && operands[later].index == operands[a].index) {
-          operands[a].source = Source::slot;
-        }
-      }
-    }
-    operands_.insert(operands_.end(), operands.begin(), operands.end());
-    for (const ValueId id : node.results) {
-      const size_t use = last_use[static_cast<size_t>(id)];
-      results_.push_back(use == kNever ? kNoValue : id);
-      if (use == kAlways) {
-        kept_.push_back(id);
-      }
-    }
-    steps_.push_back(step);
+    results_.insert(results_.end(), node.results.begin(), node.results.end());
+    steps_.push_back(
+        {node.op, node.scalar, node.returns_list(), !node.grad_enabled, static_cast<uint32_t>(node.arguments.size()),
+         static_cast<uint32_t>(node.results.size())});
   }
+  find_last_uses(keep);
   stack_.reserve(64);
 }
 
-Executor::Operand Executor::operand(
-    const Argument& argument, const c10::TypePtr& type, size_t step, const std::vector<size_t>& last_use) {
+Executor::Operand Executor::operand(const Argument& argument, const c10::TypePtr& type) {
   if (const ValueId* id = argument.as_value()) {
-    const bool last = last_use[static_cast<size_t>(*id)] == step + 1;
-    return {last ? Source::last_use : Source::slot, *id};
+    return {Source::slot, *id};
   }
   if (const ArgumentList* items = argument.as_list()) {
-    c10::TypePtr container = type;
-    if (const auto optional = container->cast<c10::OptionalType>()) {
-      container = optional->getElementType();
-    }
-    const auto list_type = container->cast<c10::ListType>();
-    if (!list_type) {
-      throw_internal("a list is given for an argument of type {}", type->str());
-    }
-    List list{list_type->getElementType(), {}, true, {}};
-    for (const Argument& item : *items) {
-      // Items are read, never moved: a list is often built from views that other nodes still need.
-      Operand inner = operand(item, list.element, std::numeric_limits<size_t>::max() - 1, last_use);
-      inner.source = inner.source == Source::last_use ? Source::slot : inner.source;
-      const ValueId* id = item.as_value();
-      if (id != nullptr) {
-        const ValueKind kind = graph_.values[static_cast<size_t>(*id)].kind;
-        list.fixed = list.fixed && (kind == ValueKind::parameter || kind == ValueKind::buffer);
-      }
-      list.items.push_back(inner);
-    }
-    lists_.push_back(std::move(list));
-    return {Source::list, static_cast<int32_t>(lists_.size() - 1)};
+    return list_operand(*items, type);
   }
   constants_.push_back(*argument.as_constant());
   return {Source::constant, static_cast<int32_t>(constants_.size() - 1)};
 }
 
+Executor::Operand Executor::list_operand(const ArgumentList& items, const c10::TypePtr& type) {
+  const c10::TypePtr list_type = type->kind() == c10::TypeKind::OptionalType ? type->containedType(0) : type;
+  if (list_type->kind() != c10::TypeKind::ListType) {
+    throw_internal("a list is given for an argument of type {}", type->str());
+  }
+  List list{list_type->containedType(0), {}};
+  bool fixed = true;
+  for (const Argument& item : items) {
+    list.items.push_back(operand(item, list.element));
+    const ValueId* id = item.as_value();
+    const ValueKind kind = id != nullptr ? graph_.values[index(*id)].kind : ValueKind::parameter;
+    fixed = fixed && item.as_list() == nullptr && (kind == ValueKind::parameter || kind == ValueKind::buffer);
+  }
+  if (fixed) {
+    constants_.emplace_back();
+    const auto constant = static_cast<int32_t>(constants_.size() - 1);
+    fixed_lists_.emplace_back(constant, std::move(list));
+    return {Source::constant, constant};
+  }
+  lists_.push_back(std::move(list));
+  return {Source::list, static_cast<int32_t>(lists_.size() - 1)};
+}
+
+// Walks back from the outputs: the first reader met of a value that nothing later needs is its last one and may move
+// it.
+void Executor::find_last_uses(std::span<const ValueId> keep) {
+  std::vector<bool> needed(graph_.values.size());
+  for (size_t id = 0; id < needed.size(); ++id) {
+    needed[id] = graph_.values[id].kind != ValueKind::result;
+  }
+  const auto outlives = [&](ValueId id) {
+    if (!needed[index(id)]) {
+      needed[index(id)] = true;
+      kept_.push_back(id);
+    }
+  };
+  for (const Output& output : graph_.outputs) {
+    outlives(output.value);
+  }
+  std::for_each(keep.begin(), keep.end(), outlives);
+
+  const std::function<void(Operand&)> read = [&](Operand& operand) {
+    if (operand.source == Source::list) {
+      auto& items = lists_[static_cast<size_t>(operand.index)].items;
+      std::for_each(items.rbegin(), items.rend(), read);
+    } else if (operand.source == Source::slot && !needed[index(operand.index)]) {
+      operand.source = Source::last_use;
+      needed[index(operand.index)] = true;
+    }
+  };
+  auto operand = operands_.rbegin();
+  auto result = results_.rbegin();
+  for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) {
+    for (uint32_t i = 0; i < step->num_results; ++i, ++result) {
+      *result = needed[index(*result)] ? *result : kNoValue;
+    }
+    for (uint32_t i = 0; i < step->num_operands; ++i, ++operand) {
+      read(*operand);
+    }
+  }
+}
+
 void Executor::set(ValueId id, c10::IValue value) {
-  if (!named(graph_.values[static_cast<size_t>(id)])) {
+  const ValueKind kind = graph_.values[index(id)].kind;
+  if (kind == ValueKind::result) {
     throw_internal("value %{} is computed by a node and cannot be set", id);
   }
-  const ValueKind kind = graph_.values[static_cast<size_t>(id)].kind;
-  if (kind == ValueKind::parameter || kind == ValueKind::buffer) {
-    for (List& list : lists_) {
-      list.built = {};
-    }
-  }
-  slots_[static_cast<size_t>(id)] = std::move(value);
+  ready_ = ready_ && kind != ValueKind::parameter && kind != ValueKind::buffer && !value.isNone();
+  slots_[index(id)] = std::move(value);
 }
 
-void Executor::check_set() const {
-  std::vector<ValueId> needed = graph_.used_tensors();
-  needed.insert(needed.end(), graph_.inputs.begin(), graph_.inputs.end());
-  for (const ValueId id : needed) {
-    if (slots_[static_cast<size_t>(id)].isNone()) {
-      throw_internal("\"{}\" has no value", graph_.values[static_cast<size_t>(id)].name);
+void Executor::prepare() {
+  std::vector<ValueId> ids = graph_.used_tensors();
+  ids.insert(ids.end(), graph_.inputs.begin(), graph_.inputs.end());
+  for (const ValueId id : ids) {
+    if (slots_[index(id)].isNone()) {
+      throw_internal("\"{}\" has no value", graph_.values[index(id)].name);
     }
   }
-}
-
-c10::IValue Executor::build(List& list) {
-  const auto item = [&](const Operand& operand) -> const c10::IValue& {
-    return operand.source == Source::constant ? constants_[static_cast<size_t>(operand.index)]
-                                              : slots_[static_cast<size_t>(operand.index)];
-  };
-  switch (list.element->kind()) {
-    case c10::TypeKind::TensorType: {
-      c10::List<at::Tensor> tensors;
-      tensors.reserve(list.items.size());
-      for (const Operand& operand : list.items) {
-        tensors.push_back(item(operand).toTensor());
-      }
-      return tensors;
-    }
-    case c10::TypeKind::OptionalType: {
-      c10::List<std::optional<at::Tensor>> tensors;
-      tensors.reserve(list.items.size());
-      for (const Operand& operand : list.items) {
-        tensors.push_back(item(operand).toOptional<at::Tensor>());
-      }
-      return tensors;
-    }
-    case c10::TypeKind::IntType:
-    case c10::TypeKind::SymIntType: {
-      c10::List<int64_t> numbers;
-      numbers.reserve(list.items.size());
-      for (const Operand& operand : list.items) {
-        numbers.push_back(item(operand).toInt());
-      }
-      return numbers;
-    }
-    default:
-      throw_internal("a list of {} cannot be built from values", list.element->str());
+  for (const auto& [constant, list] : fixed_lists_) {
+    constants_[static_cast<size_t>(constant)] = build(list);
   }
+  ready_ = true;
 }
 
-void Executor::push(const Operand& operand) {
-  const auto index = static_cast<size_t>(operand.index);
+c10::IValue Executor::build(const List& list) {
+  c10::impl::GenericList items(list.element);
+  items.reserve(list.items.size());
+  for (const Operand& operand : list.items) {
+    push(operand);
+    items.push_back(std::move(stack_.back()));
+    stack_.pop_back();
+  }
+  return items;
+}
+
+inline void Executor::push(const Operand& operand) {
+  const auto at = static_cast<size_t>(operand.index);
   switch (operand.source) {
     case Source::constant:
-      stack_.push_back(constants_[index]);
+      stack_.push_back(constants_[at]);
       return;
     case Source::slot:
-      stack_.push_back(slots_[index]);
+      stack_.push_back(slots_[at]);
       return;
     case Source::last_use:
-      stack_.push_back(std::move(slots_[index]));
-      slots_[index] = {};
+      stack_.push_back(std::move(slots_[at]));  // leaves None
       return;
-    case Source::list: {
-      List& list = lists_[index];
-      if (!list.fixed) {
-        stack_.push_back(build(list));
-        return;
-      }
-      if (list.built.isNone()) {
-        list.built = build(list);
-      }
-      stack_.push_back(list.built);
+    case Source::list:
+      stack_.push_back(build(lists_[at]));
       return;
-    }
   }
 }
 
-void Executor::call_scalar(const Step& step) {
+// Python's semantics, which exported programs mean: floor division, and a remainder of the divisor's sign.
+void Executor::call_scalar(ScalarOperator op) {
   const int64_t a = stack_[0].toInt();
   const int64_t b = stack_[1].toInt();
-  stack_.clear();
-  if (b == 0 && (step.scalar == ScalarOperator::floordiv || step.scalar == ScalarOperator::mod)) {
-    throw_internal("division by zero");
-  }
-  switch (step.scalar) {
+  int64_t result = 0;
+  bool overflow = false;
+  switch (op) {
     case ScalarOperator::add:
-      stack_.emplace_back(a + b);
-      return;
+      overflow = __builtin_add_overflow(a, b, &result);
+      break;
     case ScalarOperator::sub:
-      stack_.emplace_back(a - b);
-      return;
+      overflow = __builtin_sub_overflow(a, b, &result);
+      break;
     case ScalarOperator::mul:
-      stack_.emplace_back(a * b);
-      return;
+      overflow = __builtin_mul_overflow(a, b, &result);
+      break;
     case ScalarOperator::floordiv:
-      stack_.emplace_back(floor_divide(a, b));
-      return;
-    case ScalarOperator::mod:
-      stack_.emplace_back(a - floor_divide(a, b) * b);
-      return;
+    case ScalarOperator::mod: {
+      if (b == 0) {
+        throw_internal("division of {} by zero", a);
+      }
+      overflow = b == -1 && __builtin_sub_overflow(int64_t{0}, a, &result);
+      if (overflow) {
+        break;
+      }
+      const bool down = a % b != 0 && (a < 0) != (b < 0);
+      result = op == ScalarOperator::floordiv ? a / b - (down ? 1 : 0) : a % b + (down ? b : 0);
+      break;
+    }
     case ScalarOperator::none:
       throw_internal("a node without an operator");
   }
+  if (overflow) {
+    throw_internal("{} of {} and {} exceeds 64 bits", to_string(op), a, b);
+  }
+  stack_.clear();
+  stack_.emplace_back(result);
+}
+
+inline void Executor::store_results(const Step& step, const ValueId* results) {
+  if (step.returns_list) {
+    c10::List<at::Tensor> items = std::move(stack_[0]).toTensorList();
+    if (items.size() != step.num_results) {
+      throw_internal("it returns {} tensors, the graph has {}", items.size(), step.num_results);
+    }
+    for (uint32_t i = 0; i < step.num_results; ++i) {
+      if (results[i] != kNoValue) {
+        slots_[index(results[i])] = items.extract(i);
+      }
+    }
+  } else {
+    for (uint32_t i = 0; i < step.num_results; ++i) {
+      if (results[i] != kNoValue) {
+        slots_[index(results[i])] = std::move(stack_[i]);
+      }
+    }
+  }
+  stack_.clear();
 }
 
 void Executor::rethrow(const Step& step) {
   Error error = current_error();
   stack_.clear();
-  error.add_context(fmt::format("operator {} (#{}) in \"{}\"", step.node->op_name(), step.node->id, step.node->module));
+  for (const ValueId id : results_) {
+    if (id != kNoValue) {
+      slots_[index(id)] = {};
+    }
+  }
+  const Node& node = graph_.nodes[static_cast<size_t>(&step - steps_.data())];
+  error.add_context(fmt::format("operator {} (#{}) in \"{}\"", node.op_name(), node.id, node.module));
   throw error;
 }
 
 void Executor::run() {
-  if (!checked_) {
-    check_set();
-    checked_ = true;
+  if (!ready_) {
+    prepare();
   }
-  const Step* step = steps_.data();
-  const Step* const end = step + steps_.size();
-  try {
-    for (; step != end; ++step) {
-      const Operand* operand = operands_.data() + step->first_operand;
-      for (uint32_t i = 0; i < step->num_operands; ++i) {
-        push(operand[i]);
+  const bool grad = c10::GradMode::is_enabled();
+  const c10::AutoGradMode restore(grad);
+  bool no_grad = false;
+  const Operand* operand = operands_.data();
+  const ValueId* result = results_.data();
+  for (const Step& step : steps_) {
+    try {
+      for (uint32_t i = 0; i < step.num_operands; ++i) {
+        push(*operand++);
       }
-      if (step->op) {
-        step->op->callBoxed(stack_);
+      if (step.no_grad != no_grad) {
+        no_grad = step.no_grad;
+        c10::GradMode::set_enabled(grad && !no_grad);
+      }
+      if (step.op) {
+        step.op->callBoxed(stack_);
       } else {
-        call_scalar(*step);
+        call_scalar(step.scalar);
       }
-      const ValueId* result = results_.data() + step->first_result;
-      for (uint32_t i = 0; i < step->num_results; ++i) {
-        if (result[i] != kNoValue) {
-          slots_[static_cast<size_t>(result[i])] = std::move(stack_[i]);
-        }
-      }
-      stack_.clear();
+      store_results(step, result);
+      result += step.num_results;
+    } catch (...) {
+      rethrow(step);
     }
-  } catch (...) {
-    rethrow(*step);
   }
 }
 
 void Executor::release_results() {
   for (const ValueId id : kept_) {
-    slots_[static_cast<size_t>(id)] = {};
+    slots_[index(id)] = {};
   }
 }
 

@@ -10,8 +10,9 @@
 
 namespace shardpipe::graph {
 
-/// Runs a graph through the dispatcher: arguments laid out ahead of time, each intermediate released after its last use.
-/// Autograd, autocast and every device come from LibTorch, by the caller's guards. Not thread-safe: one call at a time.
+/// Runs a graph through the dispatcher: arguments laid out ahead of time, each intermediate released after its last
+/// use. Autograd, autocast and every device come from LibTorch, by the caller's guards. Not thread-safe: one call at a
+/// time.
 ///
 ///   Executor executor(stage);
 ///   executor.set(parameter_id, weight);      // kept until set again: parameters, buffers, states
@@ -20,14 +21,15 @@ namespace shardpipe::graph {
 ///   at::Tensor logits = executor.get(output_id).toTensor();
 class Executor {
  public:
-  /// `keep`: values that get() will be asked for, besides the graph's outputs.
+  /// `graph` is a verified one. `keep`: values that get() will be asked for, besides the graph's outputs.
   explicit Executor(const Graph& graph, std::span<const ValueId> keep = {});
 
   /// Gives a value that no node computes. Throws Error(internal) for a node's result.
   void set(ValueId id, c10::IValue value);
 
   /// Runs all nodes. Throws Error(internal) naming the node and its module when an operator throws, and the value when
-  /// one was never set. Errors of Shardpipe's own operators keep their code.
+  /// one was never set. Errors of Shardpipe's own operators keep their code. After an error the results are released
+  /// and run() may be called again.
   void run();
 
   /// An output or kept value of the last run.
@@ -45,36 +47,37 @@ class Executor {
   struct List {
     c10::TypePtr element;
     std::vector<Operand> items;
-    bool fixed;  // of named tensors only: built once after they are set
-    c10::IValue built;
   };
   struct Step {
     std::optional<c10::OperatorHandle> op;
     ScalarOperator scalar;
-    uint32_t first_operand;
+    bool returns_list;
+    bool no_grad;
     uint32_t num_operands;
-    uint32_t first_result;
     uint32_t num_results;
-    const Node* node;
   };
 
-  Operand operand(const Argument& argument, const c10::TypePtr& type, size_t step, const std::vector<size_t>& last_use);
+  Operand operand(const Argument& argument, const c10::TypePtr& type);
+  Operand list_operand(const ArgumentList& items, const c10::TypePtr& type);
+  void find_last_uses(std::span<const ValueId> keep);
+  void prepare();
   void push(const Operand& operand);
-  c10::IValue build(List& list);
-  void call_scalar(const Step& step);
+  c10::IValue build(const List& list);
+  void call_scalar(ScalarOperator op);
+  void store_results(const Step& step, const ValueId* results);
   [[noreturn]] void rethrow(const Step& step);
-  void check_set() const;
 
   Graph graph_;
+  std::vector<c10::IValue> slots_;  // by value id
   std::vector<c10::IValue> constants_;
-  std::vector<c10::IValue> slots_;
   std::vector<List> lists_;
-  std::vector<Operand> operands_;
-  std::vector<ValueId> results_;  // kNoValue where nobody reads it
-  std::vector<Step> steps_;
-  std::vector<ValueId> kept_;
+  std::vector<std::pair<int32_t, List>> fixed_lists_;  // of parameters and buffers: constants once those are set
+  std::vector<Step> steps_;                            // one a node
+  std::vector<Operand> operands_;                      // of all steps, in order
+  std::vector<ValueId> results_;                       // of all steps; kNoValue where nobody reads it
+  std::vector<ValueId> kept_;                          // results that outlive the run
   torch::jit::Stack stack_;
-  bool checked_ = false;
+  bool ready_ = false;
 };
 
 }  // namespace shardpipe::graph

@@ -58,6 +58,11 @@ std::string Node::op_name() const {
   return name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
 }
 
+bool Node::returns_list() const {
+  return op && op->schema().returns().size() == 1 &&
+         op->schema().returns()[0].type()->isSubtypeOf(*c10::ListType::ofTensors());
+}
+
 ValueId Graph::add_value(Value value) {
   values.push_back(std::move(value));
   return static_cast<ValueId>(values.size() - 1);
@@ -69,7 +74,8 @@ ValueId Graph::find(std::string_view name) const {
     if (value.kind == ValueKind::result) {
       continue;
     }
-    if (value.name == name || std::find(value.tied_names.begin(), value.tied_names.end(), name) != value.tied_names.end()) {
+    if (value.name == name ||
+        std::find(value.tied_names.begin(), value.tied_names.end(), name) != value.tied_names.end()) {
       return static_cast<ValueId>(id);
     }
   }
@@ -81,6 +87,12 @@ std::vector<ValueId> Graph::operands(const Node& node) {
   for (const Argument& argument : node.arguments) {
     collect(argument, ids);
   }
+  return ids;
+}
+
+std::vector<ValueId> Graph::operands(const Argument& argument) {
+  std::vector<ValueId> ids;
+  collect(argument, ids);
   return ids;
 }
 

@@ -19,7 +19,7 @@ namespace shardpipe::graph {
 using ValueId = int32_t;
 inline constexpr ValueId kNoValue = -1;
 
-enum class ValueType { tensor, tensor_list, integer, number, boolean, string };
+enum class ValueType { tensor, integer, number, boolean, string };
 
 /// What a value is in the program. Everything but `result` has a name.
 enum class ValueKind {
@@ -39,12 +39,12 @@ enum class StateKind {
 struct Value {
   ValueType type = ValueType::tensor;
   ValueKind kind = ValueKind::result;
-  std::string name;                                 ///< the checkpoint's or the caller's; empty for results
-  std::optional<at::ScalarType> dtype = {};         ///< of a tensor, where known
-  std::optional<Shape> shape = {};                  ///< of a tensor, where known
-  std::vector<std::string> tied_names = {};         ///< further names of the same parameter
-  at::Tensor content = {};                          ///< of a buffer that no file holds
-  StateKind state = StateKind::shared;              ///< for kind == state
+  std::string name;                          ///< the checkpoint's or the caller's; empty for results
+  std::optional<at::ScalarType> dtype = {};  ///< of a tensor, where known
+  std::optional<Shape> shape = {};           ///< of a tensor, where known
+  std::vector<std::string> tied_names = {};  ///< further names of the same parameter
+  at::Tensor content = {};                   ///< of a buffer that no file holds
+  StateKind state = StateKind::shared;       ///< for kind == state
 };
 
 struct Argument;
@@ -71,18 +71,21 @@ struct Argument {
 /// Integer arithmetic on sizes, which the dispatcher has no operators for.
 enum class ScalarOperator { none, add, sub, mul, floordiv, mod };
 
-/// One operator call. Arguments follow the operator's schema, all of them, defaults included.
+/// One operator call. Arguments follow the operator's schema, all of them, defaults included. Results follow its
+/// returns; of an operator that returns one Tensor[] (split, linear_group) they are the items of the list.
 struct Node {
-  int32_t id = 0;                                ///< fixed before any pass, survives them; unique in the graph
-  std::optional<c10::OperatorHandle> op = {};    ///< resolved once; absent for a scalar operator
+  int32_t id = 0;                              ///< fixed before any pass, survives them; unique in the graph
+  std::optional<c10::OperatorHandle> op = {};  ///< resolved once; absent for a scalar operator
   ScalarOperator scalar = ScalarOperator::none;
   std::vector<Argument> arguments = {};
   std::vector<ValueId> results = {};
-  std::string module = {};                       ///< path of the module that called it: "model.layers.3.mlp"
-  bool grad_enabled = true;                      ///< false inside a no_grad region
+  std::string module = {};   ///< path of the module that called it: "model.layers.3.mlp"
+  bool grad_enabled = true;  ///< false inside a no_grad region
 
   /// "aten::add.Tensor" or "scalar::mul"
   std::string op_name() const;
+  /// True when the operator returns one Tensor[], so that `results` are its items.
+  bool returns_list() const;
 };
 
 struct Output {
@@ -93,18 +96,19 @@ struct Output {
 /// A program: named tensors, nodes in topological order, named outputs. A plain value: copying it is safe and passes
 /// return a new one.
 struct Graph {
-  std::vector<std::string> dimensions;            ///< named dynamic dimensions, in the order of declaration
+  std::vector<std::string> dimensions;  ///< named dynamic dimensions, in the order of declaration
   std::vector<Value> values;
   std::vector<Node> nodes;
-  std::vector<ValueId> inputs;                    ///< in the order of the caller's signature
+  std::vector<ValueId> inputs;  ///< in the order of the caller's signature
   std::vector<Output> outputs;
-  std::map<std::string, std::string> modules;     ///< module path -> class name, for policies that look for layers
+  std::map<std::string, std::string> modules;  ///< module path -> class name, for policies that look for layers
 
   ValueId add_value(Value value);
   /// The input, parameter, buffer or state of that name, a tied name included; kNoValue when there is none.
   ValueId find(std::string_view name) const;
-  /// The values a node reads, lists flattened, in argument order; with repetitions.
+  /// The values a node (or one argument) reads, lists flattened, in argument order; with repetitions.
   static std::vector<ValueId> operands(const Node& node);
+  static std::vector<ValueId> operands(const Argument& argument);
   /// Parameters, buffers and states that some node or output uses, in id order.
   std::vector<ValueId> used_tensors() const;
 };

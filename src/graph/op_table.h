@@ -20,7 +20,7 @@ std::span<const OpRow> op_table();
 /// nullptr when the operator has no row.
 const OpRow* find_op(std::string_view name);
 
-/// By the operator's row, else one operation per result element; 0 when shapes are unknown.
+/// By the operator's row, else none for a view and one operation per result element; 0 when shapes are unknown.
 int64_t node_flops(const Graph& graph, const Node& node, const Dimensions& dimensions);
 
 }  // namespace shardpipe::graph

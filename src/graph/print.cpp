@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <cmath>
 
@@ -36,6 +35,15 @@ std::string number(double value) {
   return text.find_first_of(".e") == std::string::npos ? text + ".0" : text;
 }
 
+template <typename Items, typename F>
+std::string list(const Items& items, F text_of) {
+  std::string text = "[";
+  for (const auto& item : items) {
+    text += (text.size() == 1 ? "" : ", ") + text_of(item);
+  }
+  return text + "]";
+}
+
 std::string constant(const c10::IValue& value) {
   if (value.isNone()) {
     return "none";
@@ -49,6 +57,10 @@ std::string constant(const c10::IValue& value) {
   if (value.isDouble()) {
     return number(value.toDouble());
   }
+  if (value.isComplexDouble()) {
+    const c10::complex<double> z = value.toComplexDouble();
+    return "complex(" + number(z.real()) + ", " + number(z.imag()) + ")";
+  }
   if (value.isString()) {
     return quote(value.toStringRef());
   }
@@ -56,21 +68,13 @@ std::string constant(const c10::IValue& value) {
     return "device(" + quote(value.toDevice().str()) + ")";
   }
   if (value.isIntList()) {
-    return fmt::format("ints[{}]", fmt::join(value.toIntVector(), ", "));
+    return "ints" + list(value.toIntVector(), [](int64_t item) { return std::to_string(item); });
   }
   if (value.isDoubleList()) {
-    std::string text;
-    for (const double item : value.toDoubleVector()) {
-      text += (text.empty() ? "" : ", ") + number(item);
-    }
-    return "floats[" + text + "]";
+    return "floats" + list(value.toDoubleVector(), number);
   }
   if (value.isBoolList()) {
-    std::string text;
-    for (const bool item : value.toBoolList()) {
-      text += fmt::format("{}{}", text.empty() ? "" : ", ", item);
-    }
-    return "bools[" + text + "]";
+    return "bools" + list(value.toBoolList().vec(), [](bool item) { return std::string(item ? "true" : "false"); });
   }
   throw_internal("an argument of kind {} cannot be printed", value.tagKind());
 }
@@ -79,20 +83,14 @@ std::string argument(const Argument& arg) {
   if (const ValueId* id = arg.as_value()) {
     return fmt::format("%{}", *id);
   }
-  if (const ArgumentList* list = arg.as_list()) {
-    std::string text;
-    for (const Argument& item : *list) {
-      text += (text.empty() ? "" : ", ") + argument(item);
-    }
-    return "[" + text + "]";
+  if (const ArgumentList* items = arg.as_list()) {
+    return list(*items, argument);
   }
   return constant(*arg.as_constant());
 }
 
 std::string type(const Value& value) {
   switch (value.type) {
-    case ValueType::tensor_list:
-      return "tensors";
     case ValueType::integer:
       return "int";
     case ValueType::number:
@@ -109,12 +107,13 @@ std::string type(const Value& value) {
 }
 
 std::string content(const at::Tensor& tensor) {
-  const at::Tensor dense = tensor.contiguous();
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  const at::Tensor dense = tensor.cpu().contiguous();
   const auto* bytes = static_cast<const unsigned char*>(dense.const_data_ptr());
-  std::string text;
-  text.reserve(dense.nbytes() * 2);
+  std::string text(dense.nbytes() * 2, '\0');
   for (size_t i = 0; i < dense.nbytes(); ++i) {
-    text += fmt::format("{:02x}", bytes[i]);
+    text[2 * i] = kDigits[bytes[i] >> 4];
+    text[2 * i + 1] = kDigits[bytes[i] & 15];
   }
   return text;
 }
@@ -172,11 +171,8 @@ std::string print(const Graph& graph) {
     for (const ValueId id : node.results) {
       text += fmt::format(" %{}: {}", id, type(graph.values[static_cast<size_t>(id)]));
     }
-    text += " = " + node.op_name() + "(";
-    for (size_t i = 0; i < node.arguments.size(); ++i) {
-      text += (i == 0 ? "" : ", ") + argument(node.arguments[i]);
-    }
-    text += ")";
+    const std::string arguments = list(node.arguments, argument);
+    text += " = " + node.op_name() + "(" + arguments.substr(1, arguments.size() - 2) + ")";
     if (!node.grad_enabled) {
       text += " no_grad";
     }

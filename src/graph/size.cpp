@@ -1,12 +1,39 @@
 #include "graph/size.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <set>
 
 #include "base/error.h"
 
 namespace shardpipe::graph {
+namespace {
+
+int64_t add(int64_t a, int64_t b) {
+  int64_t sum = 0;
+  if (__builtin_add_overflow(a, b, &sum)) {
+    throw_input("a size is larger than 64 bits hold: {} + {}", a, b);
+  }
+  return sum;
+}
+
+int64_t multiply(int64_t a, int64_t b) {
+  int64_t product = 0;
+  if (__builtin_mul_overflow(a, b, &product)) {
+    throw_input("a size is larger than 64 bits hold: {} * {}", a, b);
+  }
+  return product;
+}
+
+bool is_identifier(std::string_view text) {
+  const auto letter = [](char c) { return std::isalpha(static_cast<unsigned char>(c)) || c == '_'; };
+  const auto digit = [](char c) { return std::isdigit(static_cast<unsigned char>(c)); };
+  return !text.empty() && letter(text[0]) &&
+         std::all_of(text.begin(), text.end(), [&](char c) { return letter(c) || digit(c); });
+}
+
+}  // namespace
 
 Size::Size(int64_t constant) {
   if (constant != 0) {
@@ -15,6 +42,9 @@ Size::Size(int64_t constant) {
 }
 
 Size Size::symbol(std::string name) {
+  if (!is_identifier(name)) {
+    throw_input("\"{}\" is not the name of a dimension: letters, digits and _, not a digit first", name);
+  }
   Size size;
   size.terms_[{std::move(name)}] = 1;
   return size;
@@ -40,9 +70,9 @@ int64_t Size::evaluate(const Dimensions& dimensions) const {
       if (found == dimensions.end()) {
         throw_internal("dimension {} of size {} has no value", symbol, str());
       }
-      product *= found->second;
+      product = multiply(product, found->second);
     }
-    sum += product;
+    sum = add(sum, product);
   }
   return sum;
 }
@@ -55,12 +85,18 @@ std::vector<std::string> Size::symbols() const {
   return {names.begin(), names.end()};
 }
 
+void Size::add_term(std::vector<std::string> symbols, int64_t coefficient) {
+  const auto term = terms_.try_emplace(std::move(symbols), 0).first;
+  term->second = add(term->second, coefficient);
+  if (term->second == 0) {
+    terms_.erase(term);
+  }
+}
+
 Size Size::operator+(const Size& other) const {
   Size sum = *this;
   for (const auto& [symbols, coefficient] : other.terms_) {
-    if ((sum.terms_[symbols] += coefficient) == 0) {
-      sum.terms_.erase(symbols);
-    }
+    sum.add_term(symbols, coefficient);
   }
   return sum;
 }
@@ -69,12 +105,9 @@ Size Size::operator*(const Size& other) const {
   Size product;
   for (const auto& [a, x] : terms_) {
     for (const auto& [b, y] : other.terms_) {
-      std::vector<std::string> symbols = a;
-      symbols.insert(symbols.end(), b.begin(), b.end());
-      std::sort(symbols.begin(), symbols.end());
-      if ((product.terms_[symbols] += x * y) == 0) {
-        product.terms_.erase(symbols);
-      }
+      std::vector<std::string> symbols;
+      std::merge(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(symbols));
+      product.add_term(std::move(symbols), multiply(x, y));
     }
   }
   return product;
@@ -105,26 +138,24 @@ Size Size::parse(std::string_view text) {
   const auto fail = [&] { throw_input("\"{}\" is not a size such as 64 or 2*tokens+1", text); };
   size_t at = 0;
   do {
-    int64_t sign = 1;
-    if (at < text.size() && (text[at] == '+' || text[at] == '-')) {
-      sign = text[at++] == '-' ? -1 : 1;
+    int64_t coefficient = 1;
+    std::vector<std::string> symbols;
+    if (at < text.size() && (text[at] == '-' || (text[at] == '+' && at > 0))) {
+      coefficient = text[at++] == '-' ? -1 : 1;
     }
-    Size product(sign);
     while (true) {
       const size_t end = std::min(text.find_first_of("*+-", at), text.size());
       const std::string_view factor = text.substr(at, end - at);
-      if (factor.empty()) {
-        fail();
-      }
-      if (std::isdigit(static_cast<unsigned char>(factor[0]))) {
-        int64_t number = 0;
+      if (is_identifier(factor)) {
+        symbols.emplace_back(factor);
+      } else {
+        uint64_t number = 0;
         const auto [rest, error] = std::from_chars(factor.data(), factor.data() + factor.size(), number);
-        if (error != std::errc() || rest != factor.data() + factor.size()) {
+        // The smallest 64-bit number has no positive counterpart.
+        if (error != std::errc() || rest != factor.data() + factor.size() ||
+            __builtin_mul_overflow(coefficient, number, &coefficient)) {
           fail();
         }
-        product = product * Size(number);
-      } else {
-        product = product * Size::symbol(std::string(factor));
       }
       at = end;
       if (at >= text.size() || text[at] != '*') {
@@ -132,7 +163,8 @@ Size Size::parse(std::string_view text) {
       }
       ++at;
     }
-    sum = sum + product;
+    std::sort(symbols.begin(), symbols.end());
+    sum.add_term(std::move(symbols), coefficient);
   } while (at < text.size());
   return sum;
 }

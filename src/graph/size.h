@@ -17,6 +17,7 @@ class Size {
  public:
   Size() = default;
   Size(int64_t constant);  // NOLINT: a number is a size
+  /// One named dimension. Throws Error(input) unless the name is letters, digits and _, not a digit first.
   static Size symbol(std::string name);
 
   /// Reads what str() writes. Throws Error(input) on anything else.
@@ -26,7 +27,9 @@ class Size {
   bool is_constant() const;
   /// The value when is_constant(); throws Error(internal) otherwise.
   int64_t constant() const;
-  /// Throws Error(internal) naming a dimension that `dimensions` lacks.
+  /// Throws Error(internal) naming a dimension that `dimensions` lacks, Error(input) when the number exceeds 64 bits
+  /// (as
+  /// + and * do for coefficients).
   int64_t evaluate(const Dimensions& dimensions) const;
   std::vector<std::string> symbols() const;
 
@@ -38,6 +41,7 @@ class Size {
   bool operator==(const Size&) const = default;
 
  private:
+  void add_term(std::vector<std::string> symbols, int64_t coefficient);
   std::map<std::vector<std::string>, int64_t> terms_;
 };
 

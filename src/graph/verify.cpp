@@ -9,9 +9,46 @@
 namespace shardpipe::graph {
 namespace {
 
+bool fits(ValueType value, const c10::Type& type) {
+  switch (type.kind()) {
+    case c10::TypeKind::OptionalType:
+      return fits(value, *type.containedType(0));
+    case c10::TypeKind::TensorType:
+      return value == ValueType::tensor;
+    case c10::TypeKind::IntType:
+      return value == ValueType::integer;
+    case c10::TypeKind::FloatType:
+      return value == ValueType::number;
+    case c10::TypeKind::BoolType:
+      return value == ValueType::boolean;
+    case c10::TypeKind::StringType:
+      return value == ValueType::string;
+    case c10::TypeKind::NumberType:
+      return value == ValueType::integer || value == ValueType::number || value == ValueType::boolean;
+    default:
+      return false;
+  }
+}
+
+// A tensor is never a constant argument: it is a buffer, which can be placed and printed.
+bool fits(const Graph& graph, const Argument& argument, const c10::Type& type) {
+  if (const c10::IValue* constant = argument.as_constant()) {
+    return !constant->isTensor() && constant->type()->isSubtypeOf(type);
+  }
+  if (const ValueId* id = argument.as_value()) {
+    return fits(graph.values[static_cast<size_t>(*id)].type, type);
+  }
+  const c10::Type& list = type.kind() == c10::TypeKind::OptionalType ? *type.containedType(0) : type;
+  return list.kind() == c10::TypeKind::ListType &&
+         std::all_of(argument.as_list()->begin(), argument.as_list()->end(), [&](const Argument& item) {
+           return fits(graph, item, *list.containedType(0));
+         });
+}
+
 class Verifier {
  public:
-  Verifier(const Graph& graph, const std::string& where) : graph_(graph), where_(where), defined_(graph.values.size()) {}
+  Verifier(const Graph& graph, const std::string& where)
+      : graph_(graph), where_(where), defined_(graph.values.size()) {}
 
   void run() {
     check_named();
@@ -23,9 +60,13 @@ class Verifier {
       check_arguments(node);
       check_results(node);
     }
+    std::set<std::string> names;
     for (const Output& output : graph_.outputs) {
+      if (!names.insert(output.name).second) {
+        throw_internal("graph after {}: two outputs are named \"{}\"", where_, output.name);
+      }
       if (!in_range(output.value) || !defined_[index(output.value)]) {
-        throw_internal("graph after {}: output {} is not defined", where_, output.name);
+        throw_internal("graph after {}: output \"{}\" is not defined", where_, output.name);
       }
     }
     check_writes();
@@ -35,18 +76,27 @@ class Verifier {
   static size_t index(ValueId id) { return static_cast<size_t>(id); }
   bool in_range(ValueId id) const { return id >= 0 && index(id) < graph_.values.size(); }
 
+  static bool is_described(const Value& value) {
+    const at::IntArrayRef sizes = value.content.sizes();
+    return value.dtype == value.content.scalar_type() && value.shape == Shape(sizes.begin(), sizes.end());
+  }
+
   [[noreturn]] void fail(const Node& node, const std::string& rule) const {
     throw_internal("graph after {}: node #{} {} in \"{}\": {}", where_, node.id, node.op_name(), node.module, rule);
   }
 
   void check_named() {
+    const std::set<std::string> dimensions(graph_.dimensions.begin(), graph_.dimensions.end());
+    if (dimensions.size() != graph_.dimensions.size()) {
+      throw_internal("graph after {}: a dimension is declared twice", where_);
+    }
     std::set<std::string> names;
     for (size_t id = 0; id < graph_.values.size(); ++id) {
       const Value& value = graph_.values[id];
       if (value.shape) {
         for (const Size& size : *value.shape) {
           for (const std::string& symbol : size.symbols()) {
-            if (std::find(graph_.dimensions.begin(), graph_.dimensions.end(), symbol) == graph_.dimensions.end()) {
+            if (dimensions.count(symbol) == 0) {
               throw_internal("graph after {}: dimension {} of %{} is not declared", where_, symbol, id);
             }
           }
@@ -59,10 +109,18 @@ class Verifier {
       if (value.name.empty() || !names.insert(value.name).second) {
         throw_internal("graph after {}: the name \"{}\" of %{} is empty or used twice", where_, value.name, id);
       }
+      for (const std::string& tied : value.tied_names) {
+        if (!names.insert(tied).second) {
+          throw_internal("graph after {}: the name \"{}\" of %{} is used twice", where_, tied, id);
+        }
+      }
+      if (value.content.defined() && !is_described(value)) {
+        throw_internal("graph after {}: dtype or shape of \"{}\" are not its content's", where_, value.name);
+      }
     }
     for (const ValueId id : graph_.inputs) {
-      if (!in_range(id) || graph_.values[index(id)].kind != ValueKind::input) {
-        throw_internal("graph after {}: input %{} is not declared as one", where_, id);
+      if (!in_range(id) || graph_.values[index(id)].kind != ValueKind::input || defined_[index(id)]) {
+        throw_internal("graph after {}: input %{} is not declared as one or twice", where_, id);
       }
       defined_[index(id)] = true;
     }
@@ -81,23 +139,33 @@ class Verifier {
     if (!node.op && node.scalar == ScalarOperator::none) {
       fail(node, "it has no operator");
     }
-    for (size_t i = 0; node.op && i < expected; ++i) {
-      const c10::Argument& formal = node.op->schema().arguments()[i];
-      const c10::IValue* constant = node.arguments[i].as_constant();
-      if (constant != nullptr && constant->isNone() && formal.type()->kind() != c10::TypeKind::OptionalType) {
-        fail(node, fmt::format("argument {} is none but not optional", formal.name()));
+    for (size_t i = 0; i < expected; ++i) {
+      const c10::TypePtr type = node.op ? node.op->schema().arguments()[i].type() : c10::TypePtr(c10::IntType::get());
+      if (!fits(graph_, node.arguments[i], *type)) {
+        const std::string name = node.op ? node.op->schema().arguments()[i].name() : std::to_string(i);
+        fail(node, fmt::format("argument {} is no {}", name, type->str()));
       }
     }
   }
 
   void check_results(const Node& node) {
-    const size_t expected = node.op ? node.op->schema().returns().size() : 1;
-    if (node.results.size() != expected) {
-      fail(node, fmt::format("{} results, its schema has {}", node.results.size(), expected));
+    if (!node.returns_list()) {  // the length of a list is the trace's
+      const size_t expected = node.op ? node.op->schema().returns().size() : 1;
+      if (node.results.size() != expected) {
+        fail(node, fmt::format("{} results, its schema has {}", node.results.size(), expected));
+      }
     }
-    for (const ValueId id : node.results) {
+    for (size_t r = 0; r < node.results.size(); ++r) {
+      const ValueId id = node.results[r];
       if (!in_range(id) || defined_[index(id)] || graph_.values[index(id)].kind != ValueKind::result) {
         fail(node, fmt::format("result %{} is defined twice or is a named tensor", id));
+      }
+      const ValueType type = graph_.values[index(id)].type;
+      const bool fits = !node.op              ? type == ValueType::integer
+                        : node.returns_list() ? type == ValueType::tensor
+                                              : ::shardpipe::graph::fits(type, *node.op->schema().returns()[r].type());
+      if (!fits) {
+        fail(node, fmt::format("the type of result %{} is not the schema's", id));
       }
       defined_[index(id)] = true;
     }

@@ -83,6 +83,29 @@ void check_linear(
   }
 }
 
+void check_linear_group(
+    const at::Tensor& x, at::TensorList weights, const c10::List<std::optional<at::Tensor>>& biases) {
+  if (!biases.empty() && biases.size() != weights.size()) {
+    throw_usage("linear_group: {} weights but {} biases", weights.size(), biases.size());
+  }
+  for (size_t i = 0; i < weights.size(); ++i) {
+    check_linear("linear_group", x, weights[i], bias_of(biases, i));
+  }
+}
+
+void check_linear_gated(
+    const at::Tensor& x,
+    const at::Tensor& gate,
+    const at::Tensor& up,
+    const std::optional<at::Tensor>& gate_bias,
+    const std::optional<at::Tensor>& up_bias) {
+  check_linear("linear_gated", x, gate, gate_bias);
+  check_linear("linear_gated", x, up, up_bias);
+  if (gate.size(0) != up.size(0)) {
+    throw_usage("linear_gated: gate and up differ: {} and {}", describe(gate), describe(up));
+  }
+}
+
 void check_rms_norm(std::string_view op, const at::Tensor& x, const at::Tensor* residual, const at::Tensor& weight) {
   if (x.dim() < 1 || weight.dim() != 1 || x.size(-1) != weight.size(0)) {
     throw_usage("{}: expected x [..., hidden] and weight [hidden], got {} and {}", op, describe(x), describe(weight));

@@ -1,6 +1,7 @@
 #pragma once
 
 // Argument checks shared by the CPU kernels, the reference forms and the shape-only kernels.
+#include <ATen/core/List.h>
 #include <ATen/core/Tensor.h>
 
 #include <optional>
@@ -26,9 +27,25 @@ void check_many(std::string_view op, std::string_view many);
 void check_linear(
     std::string_view op, const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias);
 
+/// The same for each weight; biases is empty or has one entry (perhaps none) a weight.
+void check_linear_group(
+    const at::Tensor& x, at::TensorList weights, const c10::List<std::optional<at::Tensor>>& biases);
+
+/// The same for both weights, which have one shape.
+void check_linear_gated(
+    const at::Tensor& x,
+    const at::Tensor& gate,
+    const at::Tensor& up,
+    const std::optional<at::Tensor>& gate_bias,
+    const std::optional<at::Tensor>& up_bias);
+
+/// The i-th of check_linear_group's biases.
+inline std::optional<at::Tensor> bias_of(const c10::List<std::optional<at::Tensor>>& biases, size_t i) {
+  return biases.empty() ? std::optional<at::Tensor>() : biases.get(i);
+}
+
 /// x [..., hidden], weight [hidden]; residual (may be null) of x's shape and dtype.
-void check_rms_norm(
-    std::string_view op, const at::Tensor& x, const at::Tensor* residual, const at::Tensor& weight);
+void check_rms_norm(std::string_view op, const at::Tensor& x, const at::Tensor* residual, const at::Tensor& weight);
 
 /// x [tokens, heads, head_dim], cos and sin [tokens, rotary_dim / 2] float32, rotary_dim <= head_dim.
 void check_rotary(std::string_view op, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);

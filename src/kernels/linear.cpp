@@ -1,9 +1,13 @@
 // linear, linear_group and linear_gated: few rows through our product kernel, many through oneDNN or at::linear.
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+
 #include "base/error.h"
 #include "kernels/checks.h"
 #include "kernels/ops.h"
 #include "kernels/parallel.h"
 #include "kernels/reference.h"
+#include "kernels/simd_level.h"
 
 namespace shardpipe::kernels {
 namespace {
@@ -14,30 +18,30 @@ using OptionalTensor = std::optional<at::Tensor>;
 constexpr int64_t kGroup = 4;
 
 // mkldnn::_linear_pointwise(X, W, B, "none", [], ""): oneDNN on weights as they are.
-std::optional<c10::OperatorHandle> find_onednn() {
-  auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
-  const bool runs = op.has_value() && op->hasKernelForDispatchKey(c10::DispatchKey::MkldnnCPU);
-  const bool runs_on_cpu = op.has_value() && op->hasKernelForDispatchKey(c10::DispatchKey::CPU);
-  return runs || runs_on_cpu ? op : std::nullopt;
-}
+using OnednnLinear = at::Tensor(
+    const at::Tensor&,
+    const at::Tensor&,
+    const OptionalTensor&,
+    std::string_view,
+    c10::List<std::optional<at::Scalar>>,
+    std::optional<std::string_view>);
 
-at::Tensor onednn_linear(const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias) {
-  using Signature = at::Tensor(
-      const at::Tensor&, const at::Tensor&, const OptionalTensor&, std::string_view,
-      c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
-  static const auto op = find_onednn();
-  if (!op.has_value()) {
-    throw_usage("linear: this LibTorch has no oneDNN operator: choose 'aten' for many rows");
-  }
-  static const auto typed = op->typed<Signature>();
-  static const c10::List<std::optional<at::Scalar>> no_scalars;
-  return typed.call(x, weight, bias, "none", no_scalars, "");
+const std::optional<c10::TypedOperatorHandle<OnednnLinear>>& onednn_operator() {
+  static const auto found = []() -> std::optional<c10::TypedOperatorHandle<OnednnLinear>> {
+    const auto op = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+    if (!op.has_value() || !op->hasKernelForDispatchKey(c10::DispatchKey::CPU)) {
+      return std::nullopt;
+    }
+    return op->typed<OnednnLinear>();
+  }();
+  return found;
 }
 
 at::Tensor linear_many(
     const at::Tensor& x, const at::Tensor& weight, const OptionalTensor& bias, std::string_view many) {
-  if (many == "onednn" && has_own_kernel(x) && x.numel() > 0 && weight.numel() > 0) {
-    return onednn_linear(x, weight, bias);
+  if (many == "onednn" && x.numel() > 0 && weight.numel() > 0 && onednn_runs(x.scalar_type())) {
+    static const c10::List<std::optional<at::Scalar>> no_scalars;
+    return onednn_operator()->call(x, weight, bias, "none", no_scalars, "");
   }
   return at::linear(x, weight, bias);
 }
@@ -49,7 +53,7 @@ int64_t count_rows(const at::Tensor& x) {
 bool runs_few(const at::Tensor& x, const at::Tensor& weight, int64_t few_rows) {
   const int64_t rows = count_rows(x);
   return rows > 0 && rows <= few_rows && has_own_kernel(x) && weight.size(0) > 0 &&
-      (weight.stride(1) == 1 || weight.size(1) == 1);
+         (weight.stride(1) == 1 || weight.size(1) == 1);
 }
 
 // x as [rows, in] with contiguous elements in each row.
@@ -125,9 +129,10 @@ void run_gated(const Product<T>& gate, const Product<T>& up, T* out, Activation 
       const int64_t end = std::min(begin + kTile, last);
       const auto part = [&](const Product<T>& whole, std::vector<T>& to, const T* then) {
         Product<T> p = whole;
-        p.begin = begin;
-        p.end = end;
-        p.y = to.data() - begin;
+        p.weight += begin * p.weight_stride;
+        p.bias = p.bias == nullptr ? nullptr : p.bias + begin;
+        p.end = end - begin;
+        p.y = to.data();
         p.y_stride = kTile;
         p.then = then;
         table.product(p);
@@ -144,8 +149,9 @@ void run_gated(const Product<T>& gate, const Product<T>& up, T* out, Activation 
 
 }  // namespace
 
-bool has_onednn() {
-  return find_onednn().has_value();
+bool onednn_runs(at::ScalarType dtype) {
+  const bool processor = dtype == at::kFloat || (dtype == at::kBFloat16 && highest_simd_level() >= SimdLevel::avx512);
+  return processor && onednn_operator().has_value();
 }
 
 at::Tensor linear(
@@ -176,27 +182,22 @@ std::vector<at::Tensor> linear_group(
     int64_t few_rows,
     std::string_view many) {
   check_many("linear_group", many);
-  if (!biases.empty() && biases.size() != weights.size()) {
-    throw_usage("linear_group: {} weights but {} biases", weights.size(), biases.size());
-  }
-  bool few = !weights.empty();
-  const auto bias_of = [&](size_t i) { return biases.empty() ? OptionalTensor() : biases.get(i); };
-  for (size_t i = 0; i < weights.size(); ++i) {
-    check_linear("linear_group", x, weights[i], bias_of(i));
-    few = few && runs_few(x, weights[i], few_rows);
-  }
+  check_linear_group(x, weights, biases);
+  const bool few = !weights.empty() && std::all_of(weights.begin(), weights.end(), [&](const at::Tensor& weight) {
+    return runs_few(x, weight, few_rows);
+  });
   std::vector<at::Tensor> outputs;
   outputs.reserve(weights.size());
   if (!few) {
     for (size_t i = 0; i < weights.size(); ++i) {
-      outputs.push_back(linear(x, weights[i], bias_of(i), few_rows, many));
+      outputs.push_back(linear(x, weights[i], bias_of(biases, i), few_rows, many));
     }
     return outputs;
   }
   const at::Tensor rows = as_rows(x);
   std::vector<at::Tensor> bias_values;
   for (size_t i = 0; i < weights.size(); ++i) {
-    bias_values.push_back(dense(bias_of(i)));
+    bias_values.push_back(dense(bias_of(biases, i)));
     outputs.push_back(at::empty(with_last_size(x, weights[i].size(0)), x.options()));
   }
   with_type(x, [&](auto type) {
@@ -221,11 +222,7 @@ at::Tensor linear_gated(
     std::string_view many) {
   const Activation activation = parse_activation(activation_name);
   check_many("linear_gated", many);
-  check_linear("linear_gated", x, gate, gate_bias);
-  check_linear("linear_gated", x, up, up_bias);
-  if (gate.size(0) != up.size(0)) {
-    throw_usage("linear_gated: the gate is {}, the other factor {}", describe(gate), describe(up));
-  }
+  check_linear_gated(x, gate, up, gate_bias, up_bias);
   if (!has_own_kernel(x)) {
     return linear_gated_reference(x, gate, up, gate_bias, up_bias, activation);
   }

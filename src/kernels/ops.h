@@ -24,8 +24,12 @@ at::Tensor linear(
     int64_t few_rows,
     std::string_view many);
 
-/// One `linear` per weight with the same x, bitwise the same results, in one parallel region. biases is empty or has one
-/// entry per weight.
+/// Whether "onednn" runs for this dtype here: LibTorch has the operator and, for bfloat16, the processor has AVX-512.
+/// Where it does not, linear's "onednn" runs at::linear.
+bool onednn_runs(at::ScalarType dtype);
+
+/// One `linear` per weight with the same x, bitwise the same results, in one parallel region. biases is empty or has
+/// one entry per weight.
 std::vector<at::Tensor> linear_group(
     const at::Tensor& x,
     at::TensorList weights,
@@ -65,8 +69,8 @@ at::Tensor cached_attention(
     const at::Tensor& q,
     const at::Tensor& k,
     const at::Tensor& v,
-    at::Tensor k_cache,
-    at::Tensor v_cache,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
     const at::Tensor& slots,
     const at::Tensor& positions,
     double scale);

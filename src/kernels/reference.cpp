@@ -1,5 +1,7 @@
 #include "kernels/reference.h"
 
+#include <ATen/ATen.h>
+
 #include "kernels/checks.h"
 #include "kernels/segments.h"
 
@@ -62,8 +64,8 @@ at::Tensor cached_attention_reference(
     const at::Tensor& q,
     const at::Tensor& k,
     const at::Tensor& v,
-    at::Tensor k_cache,
-    at::Tensor v_cache,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
     const at::Tensor& slots,
     const at::Tensor& positions,
     double scale) {
@@ -72,8 +74,8 @@ at::Tensor cached_attention_reference(
   const auto segments =
       find_segments(slots.to(at::kCPU).contiguous(), host_positions, k_cache.size(0), k_cache.size(2));
   // [slots, kv_heads, capacity, head_dim] indexed in dimensions 0 and 2 is [tokens, kv_heads, head_dim].
-  const c10::List<std::optional<at::Tensor>> where{std::optional<at::Tensor>(slots), std::nullopt,
-                                                   std::optional<at::Tensor>(positions)};
+  const c10::List<std::optional<at::Tensor>> where{
+      std::optional<at::Tensor>(slots), std::nullopt, std::optional<at::Tensor>(positions)};
   k_cache.index_put_(where, k);
   v_cache.index_put_(where, v);
   std::vector<at::Tensor> rows;

@@ -37,8 +37,8 @@ at::Tensor cached_attention_reference(
     const at::Tensor& q,
     const at::Tensor& k,
     const at::Tensor& v,
-    at::Tensor k_cache,
-    at::Tensor v_cache,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
     const at::Tensor& slots,
     const at::Tensor& positions,
     double scale);

@@ -1,5 +1,7 @@
 #include "kernels/segments.h"
 
+#include <ATen/ATen.h>
+
 #include "base/error.h"
 
 namespace shardpipe::kernels {
@@ -41,8 +43,12 @@ std::vector<Segment> find_segments(
 }
 
 at::Tensor attend_segment(
-    const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache, const Segment& segment,
-    const at::Tensor& positions, double scale) {
+    const at::Tensor& q,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
+    const Segment& segment,
+    const at::Tensor& positions,
+    double scale) {
   const at::Tensor of_segment = positions.narrow(0, segment.first, segment.count);
   const int64_t length = segment.consecutive ? segment.position + segment.count : of_segment[-1].item<int64_t>() + 1;
   const at::Tensor queries = q.narrow(0, segment.first, segment.count).transpose(0, 1).unsqueeze(0);

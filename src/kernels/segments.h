@@ -11,7 +11,7 @@ struct Segment {
   int64_t first = 0;  // index of its first token
   int64_t count = 0;  // tokens
   int64_t slot = 0;
-  int64_t position = 0;   // of its first token
+  int64_t position = 0;     // of its first token
   bool consecutive = true;  // positions grow by exactly one
 };
 
@@ -24,7 +24,11 @@ std::vector<Segment> find_segments(
 /// Attention of one segment through at::scaled_dot_product_attention; its keys and values are in the caches already.
 /// q [tokens, heads, head_dim]; returns [count, heads, head_dim].
 at::Tensor attend_segment(
-    const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache, const Segment& segment,
-    const at::Tensor& positions, double scale);
+    const at::Tensor& q,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
+    const Segment& segment,
+    const at::Tensor& positions,
+    double scale);
 
 }  // namespace shardpipe::kernels

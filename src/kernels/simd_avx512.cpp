@@ -1,5 +1,5 @@
-// The kernels compiled for avx512. Every function between push and pop uses these instructions and is reached through the
-// table only, after the processor was asked.
+// The kernels compiled for avx512. Every function between push and pop uses these instructions and is reached through
+// the table only, after the processor was asked.
 #include "kernels/simd_includes.h"
 
 #if defined(__x86_64__)

@@ -52,8 +52,9 @@ struct Expression {
   std::vector<ExpressionPtr> operands;
   std::vector<std::string> signs;
   CallArguments arguments;
-  int hops = 0;  ///< scopes outwards
-  int slot = 0;  ///< place in that scope
+  int depth = 1;  ///< 1 + the deepest operand's
+  int hops = 0;   ///< scopes outwards
+  int slot = 0;   ///< place in that scope
 };
 
 /// How a scope starts a variable.
@@ -77,8 +78,8 @@ enum class StatementKind {
   macro,       ///< name(parameters): body
   call_block,  ///< {% call(parameters) expression %} body
   filter_block,
-  with,        ///< targets = values: body
-  scope,       ///< {% generation %} body
+  with,   ///< targets = values: body
+  scope,  ///< {% generation %} body
   break_loop,
   continue_loop,
 };
@@ -97,15 +98,16 @@ struct Statement {
   std::string text;  ///< of output; name of a macro
   std::vector<ExpressionPtr> expressions;
   ExpressionPtr target, expression, test;
+  ExpressionPtr test_target;  ///< a loop's target in the scope of its test
   std::vector<Branch> branches;
   Block body, other;
   bool recursive = false;
-  std::vector<ExpressionPtr> targets;                           ///< of with
+  std::vector<ExpressionPtr> targets;                               ///< of with
   std::vector<std::pair<ExpressionPtr, ExpressionPtr>> parameters;  ///< of macro and call block: name, default or null
   bool uses_caller = false, uses_kwargs = false, uses_varargs = false;
-  ScopePlan scope;       ///< of body
-  ScopePlan test_scope;  ///< of a loop's test
-  ScopePlan other_scope; ///< of a loop's else
+  ScopePlan scope;        ///< of body
+  ScopePlan test_scope;   ///< of a loop's test
+  ScopePlan other_scope;  ///< of a loop's else
   int slot_of_loop = -1, slot_of_caller = -1, slot_of_kwargs = -1, slot_of_varargs = -1;
 };
 
@@ -114,8 +116,8 @@ struct Template {
   ScopePlan scope;
 };
 
-/// Parses a template. Throws Error(input) naming the line for anything that Jinja would refuse to compile, for what is not
-/// supported (block, extends, include, import, from, autoescape) and for nesting beyond kMaxSyntaxDepth.
+/// Parses a template. Throws Error(input) naming the line for anything that Jinja would refuse to compile, for what is
+/// not supported (block, extends, include, import, from, autoescape) and for nesting beyond kMaxSyntaxDepth.
 Template parse(std::string_view source);
 
 /// Finds for every name which scope's variable it is, by Jinja's rules: a scope that stores a name anywhere has its own

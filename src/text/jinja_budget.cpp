@@ -11,9 +11,13 @@ thread_local Budget* current_budget = nullptr;
 
 }  // namespace
 
-Budget::Budget(uint64_t steps) : left_(steps), outer_(current_budget) { current_budget = this; }
+Budget::Budget(uint64_t steps) : left_(steps), outer_(current_budget) {
+  current_budget = this;
+}
 
-Budget::~Budget() { current_budget = outer_; }
+Budget::~Budget() {
+  current_budget = outer_;
+}
 
 void charge(uint64_t steps) {
   if (current_budget == nullptr) {
@@ -26,6 +30,8 @@ void charge(uint64_t steps) {
   current_budget->left_ -= steps;
 }
 
-void charge_bytes(uint64_t bytes) { charge(bytes / 16 + 1); }
+void charge_bytes(uint64_t bytes) {
+  charge(bytes / 16 + 1);
+}
 
 }  // namespace shardpipe::text::jinja

@@ -7,9 +7,10 @@ namespace shardpipe::text::jinja {
 /// What one rendering may cost. A template comes with a downloaded checkpoint, so nothing it can ask for may be without
 /// bound: every evaluated node, produced list element and 16 bytes of text count one step.
 inline constexpr uint64_t kMaxSteps = 20'000'000;
-/// Deepest nesting of a value, a source expression, and of calls while rendering.
+/// Deepest nesting of a value, of the source, and of calls while rendering.
 inline constexpr int kMaxValueDepth = 500;
 inline constexpr int kMaxSyntaxDepth = 150;
+inline constexpr int kMaxChain = 500;  ///< operators, filters and subscripts applied one after another
 inline constexpr int kMaxEvaluationDepth = 1500;
 
 /// The steps of the rendering that runs on this thread, from construction to destruction.

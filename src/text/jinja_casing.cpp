@@ -75,9 +75,8 @@ constexpr Expansion kExpansions[] = {
 
 std::u32string upper_point(char32_t point, bool title_case) {
   const auto* found = std::lower_bound(
-      std::begin(kExpansions), std::end(kExpansions), point, [](const Expansion& row, char32_t wanted) {
-        return row.point < wanted;
-      });
+      std::begin(kExpansions), std::end(kExpansions), point,
+      [](const Expansion& row, char32_t wanted) { return row.point < wanted; });
   if (found == std::end(kExpansions) || found->point != point) {
     const auto code = static_cast<utf8proc_int32_t>(point);
     return {static_cast<char32_t>(title_case ? utf8proc_totitle(code) : utf8proc_toupper(code))};

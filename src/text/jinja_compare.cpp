@@ -27,7 +27,7 @@ long double exact(const Value& value) {
 // Lists and tuples order among themselves only.
 bool ordered_alike(const Sequence* left, const Sequence* right) {
   return left != nullptr && right != nullptr && left->flavor == right->flavor &&
-      (left->flavor == Sequence::Flavor::list || left->flavor == Sequence::Flavor::tuple);
+         (left->flavor == Sequence::Flavor::list || left->flavor == Sequence::Flavor::tuple);
 }
 
 }  // namespace
@@ -50,7 +50,7 @@ bool equal(const Value& left, const Value& right) {
   if (const Sequence* a = left.sequence()) {
     const Sequence* b = right.sequence();
     return b != nullptr && a->flavor == b->flavor && a->items.size() == b->items.size() &&
-        std::equal(a->items.begin(), a->items.end(), b->items.begin(), equal);
+           std::equal(a->items.begin(), a->items.end(), b->items.begin(), equal);
   }
   return left.dict() != nullptr && right.dict() != nullptr && equal_dicts(*left.dict(), *right.dict());
 }

@@ -8,13 +8,18 @@
 
 namespace shardpipe::text::jinja {
 
-void fail_syntax(const std::string& message, int line) { throw_input("{}, line {} of the chat template", message, line); }
+void fail_syntax(const std::string& message, int line) {
+  throw_input("{}, line {} of the chat template", message, line);
+}
 
 namespace {
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
 bool is_name_byte(char c) {
-  return is_digit(c) || c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
+  return is_digit(c) || c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+         static_cast<unsigned char>(c) >= 0x80;
 }
 
 // Line ends become \n, and one at the very end is dropped.
@@ -54,7 +59,8 @@ class Lexer {
     tokens_.push_back({kind, line_, std::move(text), std::move(value)});
   }
   void move_to(size_t pos) {
-    line_ += static_cast<int>(std::count(rest_.begin() + static_cast<ptrdiff_t>(pos_), rest_.begin() + static_cast<ptrdiff_t>(pos), '\n'));
+    line_ += static_cast<int>(
+        std::count(rest_.begin() + static_cast<ptrdiff_t>(pos_), rest_.begin() + static_cast<ptrdiff_t>(pos), '\n'));
     pos_ = pos;
   }
   size_t after_spaces(size_t pos) const {
@@ -68,8 +74,12 @@ class Lexer {
     return rest_.substr(pos, word.size()) == word ? after_spaces(pos + word.size()) : std::string_view::npos;
   }
 
-  // The length of a closing tag with its whitespace control at `pos`, 0 when there is none. `trims`: takes one line end.
+  // The length of a closing tag with its whitespace control at `pos`, 0 when there is none. `trims`: takes one line
+  // end.
   size_t closing(size_t pos, std::string_view tag, bool plus, bool trims) const {
+    if (pos >= rest_.size()) {
+      return 0;
+    }
     if (rest_.substr(pos, tag.size()) == tag) {
       pos += tag.size();
       return pos + (trims && pos < rest_.size() && rest_[pos] == '\n' ? 1 : 0);
@@ -117,7 +127,8 @@ class Lexer {
       ++tag;
     }
     const char kind = rest_[tag + 1];
-    const char control = tag + 2 < rest_.size() && (rest_[tag + 2] == '-' || rest_[tag + 2] == '+') ? rest_[tag + 2] : ' ';
+    const char control =
+        tag + 2 < rest_.size() && (rest_[tag + 2] == '-' || rest_[tag + 2] == '+') ? rest_[tag + 2] : ' ';
     push_data(tag, control, kind != '{');
     const size_t inside = tag + (control == ' ' ? 2 : 3);
     line_starts_ = false;
@@ -205,7 +216,8 @@ class Lexer {
   // digits, possibly grouped by single underscores; `pos` when there is none
   template <typename IsDigit>
   size_t after_digits(size_t pos, IsDigit is) const {
-    while (pos < rest_.size() && (is(rest_[pos]) || (rest_[pos] == '_' && pos + 1 < rest_.size() && is(rest_[pos + 1])))) {
+    while (pos < rest_.size() &&
+           (is(rest_[pos]) || (rest_[pos] == '_' && pos + 1 < rest_.size() && is(rest_[pos + 1])))) {
       ++pos;
     }
     return pos;
@@ -234,7 +246,9 @@ class Lexer {
     }
     const std::string text(rest_.substr(pos_, stop - pos_));
     try {
-      push(real ? TokenKind::real : TokenKind::integer, text, real ? Value(*parse_float(text)) : Value(*parse_integer(text, 0)));
+      push(
+          real ? TokenKind::real : TokenKind::integer, text,
+          real ? Value(*parse_float(text)) : Value(*parse_integer(text, 0)));
     } catch (const Error& error) {
       fail_syntax(error.message(), line_);
     }
@@ -245,7 +259,8 @@ class Lexer {
   size_t after_prefixed() const {
     const char letter = static_cast<char>(peek(1) | 0x20);
     const auto is = [letter](char c) {
-      return letter == 'x' ? isxdigit(static_cast<unsigned char>(c)) != 0 : c >= '0' && c <= (letter == 'o' ? '7' : '1');
+      return letter == 'x' ? isxdigit(static_cast<unsigned char>(c)) != 0
+                           : c >= '0' && c <= (letter == 'o' ? '7' : '1');
     };
     if (letter == 'x' || letter == 'o' || letter == 'b') {
       const size_t stop = after_digits(pos_ + 2, is);
@@ -263,7 +278,10 @@ class Lexer {
       stop += rest_[stop] == '\\' ? 2 : 1;
     }
     if (stop >= rest_.size()) {
-      fail_syntax(fmt::format("unexpected char {} at {}", repr(std::string_view(&quote, 1)), count_points(rest_.substr(0, pos_))), line_);
+      fail_syntax(
+          fmt::format(
+              "unexpected char {} at {}", repr(std::string_view(&quote, 1)), count_points(rest_.substr(0, pos_))),
+          line_);
     }
     push(TokenKind::text, unescaped(rest_.substr(pos_ + 1, stop - pos_ - 1)));
     move_to(stop + 1);
@@ -351,6 +369,8 @@ class Lexer {
 
 }  // namespace
 
-std::vector<Token> tokenize(std::string_view source) { return Lexer(normalized(source)).run(); }
+std::vector<Token> tokenize(std::string_view source) {
+  return Lexer(normalized(source)).run();
+}
 
 }  // namespace shardpipe::text::jinja

@@ -8,7 +8,19 @@
 
 namespace shardpipe::text::jinja {
 
-enum class TokenKind { data, variable_begin, variable_end, block_begin, block_end, name, text, integer, real, sign, end };
+enum class TokenKind {
+  data,
+  variable_begin,
+  variable_end,
+  block_begin,
+  block_end,
+  name,
+  text,
+  integer,
+  real,
+  sign,
+  end
+};
 
 struct Token {
   TokenKind kind;
@@ -21,7 +33,8 @@ struct Token {
 };
 
 /// Cuts a template into tokens by the rules of Jinja 3.1 with trim_blocks and lstrip_blocks; comments are dropped.
-/// The last token is `end`. Throws Error(input) "..., line N" for text that is no token and for open comments and raw blocks.
+/// The last token is `end`. Throws Error(input) "..., line N" for text that is no token and for open comments and raw
+/// blocks.
 std::vector<Token> tokenize(std::string_view source);
 
 /// Throws Error(input) naming the line.

@@ -16,8 +16,9 @@ std::optional<std::string> without_underscores(std::string_view text) {
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] != '_') {
       out += text[i];
-    } else if (i == 0 || i + 1 == text.size() || !isalnum(static_cast<unsigned char>(text[i - 1])) ||
-               !isalnum(static_cast<unsigned char>(text[i + 1]))) {
+    } else if (
+        i == 0 || i + 1 == text.size() || !isalnum(static_cast<unsigned char>(text[i - 1])) ||
+        !isalnum(static_cast<unsigned char>(text[i + 1]))) {
       return std::nullopt;
     }
   }

@@ -44,10 +44,10 @@ void print_sequence(const Sequence& sequence, std::string& out, int depth) {
   }
   const bool tuple = sequence.flavor == Flavor::tuple;
   const bool view = !tuple && sequence.flavor != Flavor::list;
-  out += sequence.flavor == Flavor::dict_items ? "dict_items("
-      : sequence.flavor == Flavor::dict_keys   ? "dict_keys("
-      : sequence.flavor == Flavor::dict_values ? "dict_values("
-                                               : "";
+  out += sequence.flavor == Flavor::dict_items    ? "dict_items("
+         : sequence.flavor == Flavor::dict_keys   ? "dict_keys("
+         : sequence.flavor == Flavor::dict_values ? "dict_values("
+                                                  : "";
   out += tuple ? '(' : '[';
   const char* separator = "";
   for (const Value& item : sequence.items) {
@@ -143,7 +143,8 @@ struct JsonWriter {
   void write_dict(const Dict& dict, int level) {
     auto entries = dict.entries();
     if (style.sort_keys) {
-      std::stable_sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) { return less(a.first, b.first); });
+      std::stable_sort(
+          entries.begin(), entries.end(), [](const auto& a, const auto& b) { return less(a.first, b.first); });
     }
     out += '{';
     for (size_t i = 0; i < entries.size(); ++i) {
@@ -172,8 +173,9 @@ struct JsonWriter {
       out += value.real() != nullptr ? json_float(*value.real()) : to_text(value);
     } else if (value.dict() != nullptr) {
       write_dict(*value.dict(), level);
-    } else if (sequence != nullptr &&
-               (sequence->flavor == Sequence::Flavor::list || sequence->flavor == Sequence::Flavor::tuple)) {
+    } else if (
+        sequence != nullptr &&
+        (sequence->flavor == Sequence::Flavor::list || sequence->flavor == Sequence::Flavor::tuple)) {
       out += '[';
       for (size_t i = 0; i < sequence->items.size(); ++i) {
         out += i == 0 ? "" : style.item_separator;
@@ -223,9 +225,9 @@ std::string repr(std::string_view text) {
     } else if (is_printable(point)) {
       out += text.substr(start, i - start);
     } else {
-      out += code < 0x100 ? fmt::format("\\x{:02x}", code)
-          : code < 0x10000 ? fmt::format("\\u{:04x}", code)
-                           : fmt::format("\\U{:08x}", code);
+      out += code < 0x100     ? fmt::format("\\x{:02x}", code)
+             : code < 0x10000 ? fmt::format("\\u{:04x}", code)
+                              : fmt::format("\\U{:08x}", code);
     }
   }
   return out + quote;

@@ -226,7 +226,7 @@ std::vector<std::string> split_lines(std::string_view text, bool keep_ends) {
     size_t next = i;
     const char32_t point = read_point(text, next);
     const bool ends = (point >= 0xA && point <= 0xD) || (point >= 0x1C && point <= 0x1E) || point == 0x85 ||
-        point == 0x2028 || point == 0x2029;
+                      point == 0x2028 || point == 0x2029;
     if (ends) {
       if (point == U'\r' && next < text.size() && text[next] == '\n') {
         ++next;

@@ -6,7 +6,8 @@
 #include <string_view>
 #include <vector>
 
-// Python's str on UTF-8: positions and lengths count code points. All text here is valid UTF-8 (checked where it enters).
+// Python's str on UTF-8: positions and lengths count code points. All text here is valid UTF-8 (checked where it
+// enters).
 namespace shardpipe::text::jinja {
 
 /// Bytes of the code point that starts at `index`.
@@ -55,7 +56,8 @@ std::string pad(std::string_view text, int64_t width, Side spaces, std::string_v
 /// Turns & < > ' " into HTML's names, as Jinja's escape does.
 std::string escape_html(std::string_view text);
 
-/// Python's int(text, base) and float(text); nullopt where Python raises ValueError. Throws Error(input) beyond 64 bits.
+/// Python's int(text, base) and float(text); nullopt where Python raises ValueError. Throws Error(input) beyond 64
+/// bits.
 std::optional<int64_t> parse_integer(std::string_view text, int base);
 std::optional<double> parse_float(std::string_view text);
 

@@ -150,7 +150,9 @@ int64_t Loop::count() {
   return *length;
 }
 
-Value undefined(std::string message) { return Undefined{std::make_shared<const std::string>(std::move(message))}; }
+Value undefined(std::string message) {
+  return Undefined{std::make_shared<const std::string>(std::move(message))};
+}
 
 void fail_undefined(const Value& value) {
   const Undefined* found = value.undefined();
@@ -191,7 +193,9 @@ Value make_range(int64_t start, int64_t stop, int64_t step) {
   return Value::SequencePtr(std::move(sequence));
 }
 
-Value make_dict(Dict dict) { return Value::DictPtr(std::make_shared<const Dict>(std::move(dict))); }
+Value make_dict(Dict dict) {
+  return Value::DictPtr(std::make_shared<const Dict>(std::move(dict)));
+}
 
 Value make_iterator(std::function<std::optional<Value>()> next, int source_depth) {
   return std::make_shared<Iterator>(Iterator{std::move(next), deeper(source_depth)});
@@ -243,15 +247,15 @@ const char* type_name(const Value& value) {
     return kNames[static_cast<size_t>(sequence->flavor)];
   }
   return value.is_undefined() ? "Undefined"
-      : value.is_none()       ? "NoneType"
-      : value.boolean()       ? "bool"
-      : value.is_integer()    ? "int"
-      : value.real()          ? "float"
-      : value.text()          ? (value.is_markup() ? "Markup" : "str")
-      : value.dict()          ? "dict"
-      : value.iterator()      ? "generator"
-      : value.space()         ? "Namespace"
-      : value.loop()          ? "LoopContext"
+         : value.is_none()    ? "NoneType"
+         : value.boolean()    ? "bool"
+         : value.is_integer() ? "int"
+         : value.real()       ? "float"
+         : value.text()       ? (value.is_markup() ? "Markup" : "str")
+         : value.dict()       ? "dict"
+         : value.iterator()   ? "generator"
+         : value.space()      ? "Namespace"
+         : value.loop()       ? "LoopContext"
                               : "function";
 }
 

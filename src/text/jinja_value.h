@@ -92,8 +92,7 @@ class Value {
   template <std::same_as<bool> T>
   Value(T value) : data_(value) {}
   template <std::integral T>
-    requires(!std::same_as<T, bool>)
-  Value(T value) : data_(static_cast<int64_t>(value)) {}
+  requires(!std::same_as<T, bool>) Value(T value) : data_(static_cast<int64_t>(value)) {}
   Value(double value) : data_(value) {}
   Value(std::string text, bool markup = false) : data_(std::make_shared<const Text>(Text{std::move(text), markup})) {}
   Value(const char* text) : Value(std::string(text)) {}
@@ -141,7 +140,19 @@ class Value {
   }
   std::pair<size_t, uint64_t> identity() const;
 
-  std::variant<Undefined, None, bool, int64_t, double, TextPtr, SequencePtr, DictPtr, IteratorPtr, Namespace*, LoopPtr, CallablePtr>
+  std::variant<
+      Undefined,
+      None,
+      bool,
+      int64_t,
+      double,
+      TextPtr,
+      SequencePtr,
+      DictPtr,
+      IteratorPtr,
+      Namespace*,
+      LoopPtr,
+      CallablePtr>
       data_;
 };
 

@@ -11,14 +11,16 @@
 namespace shardpipe::text {
 namespace {
 
-// Bodies of PCRE2 classes. Alphabetic: Unicode 16 adds the ranges behind the property.
-#define SHARDPIPE_ALPHABETIC \
-  R"(\p{Alphabetic}\x{363}-\x{36F}\x{C04}\x{F82}\x{F83}\x{1DD3}-\x{1DE6}\x{11080}\x{11081})"
-constexpr const char* kAlphabetic = SHARDPIPE_ALPHABETIC;
+// Bodies of PCRE2 classes. Unicode 16 finds more marks alphabetic than PCRE2's Unicode 14: the ranges behind the
+// property.
+constexpr const char* kAlphabetic =
+    R"(\p{Alphabetic}\x{363}-\x{36F}\x{C04}\x{F82}\x{F83}\x{1DD3}-\x{1DE6}\x{11080}\x{11081})";
+constexpr const char* kAlphanumeric =
+    R"(\p{Alphabetic}\p{Nd}\x{363}-\x{36F}\x{C04}\x{F82}\x{F83}\x{1DD3}-\x{1DE6}\x{11080}\x{11081})";
 constexpr const char* kSpace =
     R"(\x09-\x0D\x20\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
 // Below U+0100 Oniguruma has a table of its own, in which superscripts and fractions are word characters.
-constexpr const char* kWord = SHARDPIPE_ALPHABETIC R"(\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
+constexpr const char* kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 constexpr const char* kHexDigit = "0-9A-Fa-f";
 
 struct Named {
@@ -29,7 +31,7 @@ struct Named {
 constexpr auto kPosix = std::to_array<Named>({
     {"alpha", kAlphabetic},
     {"alphabetic", kAlphabetic},
-    {"alnum", SHARDPIPE_ALPHABETIC R"(\p{Nd})"},
+    {"alnum", kAlphanumeric},
     {"ascii", R"(\x00-\x7F)"},
     {"blank", R"(\p{Zs}\x09)"},
     {"cntrl", R"(\p{Cc})"},
@@ -293,6 +295,10 @@ class Translator {
     } else if (c == 'u' && at_ + 6 <= in_.size()) {
       out += R"(\x{)" + std::string(in_.substr(at_ + 2, 4)) + "}";
       at_ += 6;
+    } else if (c == 'x' && at_ + 2 < in_.size() && in_[at_ + 2] == '{') {
+      const size_t end = std::min(in_.find('}', at_), in_.size() - 1) + 1;
+      out.append(in_.substr(at_, end - at_));
+      at_ = end;
     } else if (std::strchr("EFIJLMNOQTUVijlmoqy", c) != nullptr && c != 'N' && c != 'O') {
       out.push_back(c);  // no escape of Oniguruma's, but one of PCRE2's
       at_ += 2;

@@ -64,12 +64,7 @@ class Matcher {
  private:
   int match(size_t from) {
     return pcre2_match(
-        code_,
-        reinterpret_cast<PCRE2_SPTR>(text_.data()),
-        text_.size(),
-        from,
-        PCRE2_NO_UTF_CHECK,
-        data_.get(),
+        code_, reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(), from, PCRE2_NO_UTF_CHECK, data_.get(),
         context_.get());
   }
 
@@ -95,12 +90,8 @@ Regex Regex::compile(const std::string& pattern, unsigned options, const std::st
   PCRE2_SIZE offset = 0;
   auto code = std::make_shared<Code>();
   code->code.reset(pcre2_compile(
-      reinterpret_cast<PCRE2_SPTR>(pattern.data()),
-      pattern.size(),
-      options | PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C,
-      &error,
-      &offset,
-      context.get()));
+      reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options | PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C,
+      &error, &offset, context.get()));
   if (code->code == nullptr) {
     throw_input("pattern {:?} does not compile, {}: {}", pattern, where, message(error));
   }

@@ -24,9 +24,9 @@ class Regex {
   /// A text that stands for itself.
   static Regex literal(std::string_view text);
 
-  /// Cuts valid UTF-8 into what matches and what lies between, as the package's Pattern::find_matches does: the segments
-  /// cover the text; matches of zero length are segments too. Throws Error(usage) when the pattern gives up on the text
-  /// (more steps than PCRE2 allows).
+  /// Cuts valid UTF-8 into what matches and what lies between, as the package's Pattern::find_matches does: the
+  /// segments cover the text; matches of zero length are segments too. Throws Error(usage) when the pattern gives up on
+  /// the text (more steps than PCRE2 allows).
   std::vector<Segment> segments(std::string_view text) const;
 
  private:

@@ -1,6 +1,7 @@
 #pragma once
 
-// Written by tests/text/unicode_tables.py, which asks the Hugging Face tokenizers package; do not edit the .cpp by hand.
+// Written by tests/text/unicode_tables.py, which asks the Hugging Face tokenizers package; do not edit the .cpp by
+// hand.
 #include <span>
 
 namespace shardpipe::text {

@@ -85,7 +85,7 @@ class PackageTest(unittest.TestCase):
         result = run("nm", "--dynamic", "--defined-only", "--demangle", self.library)
         self.assertEqual(result.returncode, 0, result.stderr)
         names = [line.split(" ", 2)[2] for line in result.stdout.splitlines()]
-        self.assertIn("shardpipe::Error::what() const", names)
+        self.assertIn("shardpipe::exit_status(shardpipe::ErrorCode)", names)
         about = ("typeinfo for ", "typeinfo name for ", "vtable for ", "VTT for ", "guard variable for ")
         for name in names:
             for prefix in about:

@@ -215,7 +215,7 @@ class PythonPackagesTest(SetupTest):
 
     def test_a_cuda_build_is_announced(self):
         self.assertNotIn("NOTE", self.done(self.machine.setup(VENV=str(self.machine.folder / "a"))))
-        report = '{"install": [{"metadata": {"name": "torch"}}, {"metadata": {"name": "nvidia-cublas"}}]}'
+        report = '"metadata": {\n "name": "torch"\n}\n"metadata": {\n "name": "nvidia-cublas"\n}\n'
         (self.machine.folder / "report").write_text(report)
         text = self.done(self.machine.setup(VENV=str(self.machine.folder / "b")))
         self.assertIn("CUDA build of torch: 1 nvidia packages", text)

@@ -1,9 +1,11 @@
 #include "frontend/trace/module_scope.h"
 
+#include <utility>
+
 namespace shardpipe::trace {
 namespace {
 
-thread_local std::string path;                                 // NOLINT
+thread_local std::string path;                                         // NOLINT
 thread_local std::map<std::string, std::string>* collected = nullptr;  // NOLINT
 
 }  // namespace
@@ -23,12 +25,11 @@ const std::string& ModuleScope::current() {
   return path;
 }
 
-ModuleScope::Collector::Collector(std::map<std::string, std::string>& modules) {
-  collected = &modules;
-}
+ModuleScope::Collector::Collector(std::map<std::string, std::string>& modules)
+    : previous_(std::exchange(collected, &modules)) {}
 
 ModuleScope::Collector::~Collector() {
-  collected = nullptr;
+  collected = previous_;
 }
 
 }  // namespace shardpipe::trace

@@ -21,13 +21,16 @@ class ModuleScope {
   /// The path of the innermost open scope; empty outside.
   static const std::string& current();
 
-  /// Collects path -> class of the scopes opened on this thread while it lives.
+  /// Collects path -> class of the scopes opened on this thread while it lives; the innermost collector does.
   class Collector {
    public:
     explicit Collector(std::map<std::string, std::string>& modules);
     ~Collector();
     Collector(const Collector&) = delete;
     Collector& operator=(const Collector&) = delete;
+
+   private:
+    std::map<std::string, std::string>* previous_;
   };
 
  private:

@@ -1,0 +1,20 @@
+#include "commands.h"
+
+#include <chrono>
+
+namespace shardpipe::cli {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> table = {
+      {"generate", "Continue prompts with a language model, cut into pipeline stages", add_generate},
+      {"launch", "Start local ranks of a program, on one host or as one of several", add_launch},
+      {"doctor", "Say what this machine and build can do", add_doctor},
+  };
+  return table;
+}
+
+double now_s() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace shardpipe::cli

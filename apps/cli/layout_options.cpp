@@ -1,0 +1,73 @@
+#include "layout_options.h"
+
+#include "base/error.h"
+#include "shardpipe/world.h"
+
+namespace shardpipe::cli {
+
+void add_run_options(CLI::App& app, RunOptions& options) {
+  LayoutOptions& layout = options.plan.layout;
+  app.add_option("--model", options.model, "Hugging Face folder")->required();
+  app.add_option("--pp", layout.pp, "pipeline stages")->group("Layout");
+  app.add_option("--tp", layout.tp, "ranks that share each matrix (this version: 1)")->group("Layout");
+  app.add_option("--dp", layout.dp, "replicas (this version: 1)")->group("Layout");
+  app.add_option("--chunks", layout.chunks, "microbatches a batch is cut into (default: the fewest that fill the pipeline)")
+      ->group("Layout")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--virtual", options.virtual_stages, "stages a rank (this version: 1)")->group("Layout");
+  app.add_option("--split", layout.split, "where to cut: even")->group("Layout");
+  app.add_option("--cuts", layout.cuts, "modules to cut after, comma-separated (\"<NAME\": before)")
+      ->group("Layout")
+      ->delimiter(',');
+  app.add_option("--tp-plan", options.tp_plan, "JSON file that pins placements (not in this version)")->group("Layout");
+  app.add_option("--schedule", layout.schedule, "order of the work: fill-drain")->group("Layout");
+  app.add_option("--dtype", options.dtype, "float32, bfloat16 or float16 (default: config.json's)")->group("Run");
+  app.add_option("--device", options.device, "cpu")->group("Run");
+  app.add_option("--threads", options.plan.threads, "threads a rank (default: cores / local ranks)")
+      ->group("Run")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--kernels", options.plan.kernels, "auto, or reference: PyTorch's own operators")->group("Run");
+  app.add_option("--transport", options.transport, "auto or gloo")->group("Run");
+  app.add_option("--timeout", options.timeout_s, "seconds that the ranks may take to meet, and one action may last")
+      ->group("Run");
+  app.add_option("--config", "JSON file with these options by name; the command line wins")->group("Run");
+}
+
+void check(const RunOptions& options) {
+  const LayoutOptions& layout = options.plan.layout;
+  for (const auto& [name, value] : {std::pair("--pp", layout.pp), {"--tp", layout.tp}, {"--dp", layout.dp}}) {
+    if (value < 1 || value > 65536) {
+      throw_usage("{} is {}, must be 1 to 65536", name, value);
+    }
+  }
+  if (layout.tp > 1 || layout.dp > 1 || options.virtual_stages != 1 || !options.tp_plan.empty()) {
+    throw Error(
+        ErrorCode::usage, "--tp, --dp, --virtual above 1 and --tp-plan are not in this version", "use --pp alone");
+  }
+  if (options.device != "cpu") {
+    throw Error(ErrorCode::usage, fmt::format("--device \"{}\" is not in this version", options.device), "use cpu");
+  }
+  if (options.transport != "auto" && options.transport != "gloo") {
+    throw Error(
+        ErrorCode::usage, fmt::format("--transport \"{}\" is not in this version", options.transport), "use auto or gloo");
+  }
+  if (!(options.timeout_s > 0)) {
+    throw_usage("--timeout is {} s, must be above 0", options.timeout_s);
+  }
+}
+
+bool must_launch(const RunOptions& options) {
+  const LayoutOptions& layout = options.plan.layout;
+  return layout.pp * layout.dp * layout.tp > 1 && !is_rank();
+}
+
+int launch_ranks(const RunOptions& options, const Invocation& invocation) {
+  const LayoutOptions& layout = options.plan.layout;
+  LaunchOptions launch_options;
+  launch_options.nproc = layout.pp * layout.dp * layout.tp;
+  launch_options.arguments = invocation.arguments;
+  launch_options.arguments[0] = "/proc/self/exe";
+  return launch(launch_options);
+}
+
+}  // namespace shardpipe::cli

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <CLI/App.hpp>
+#include <string>
+
+#include "commands.h"
+#include "shardpipe/options.h"
+
+namespace shardpipe::cli {
+
+/// Options that are the same for every command that runs a model.
+struct RunOptions {
+  std::string model;
+  PlanOptions plan;
+  std::string dtype;
+  std::string device = "cpu";
+  std::string transport = "auto";
+  double timeout_s = 300;
+  int virtual_stages = 1;
+  std::string tp_plan;
+};
+
+/// Adds --model, the layout and --config to a command.
+void add_run_options(CLI::App& app, RunOptions& options);
+
+/// Throws Error(usage) for values that no layout has and for what this version does not run yet.
+void check(const RunOptions& options);
+
+/// Whether the process must start the ranks itself: the layout has several and nobody started this process as one.
+bool must_launch(const RunOptions& options);
+
+/// Starts this program again, once a rank, with the same arguments; returns the exit status.
+int launch_ranks(const RunOptions& options, const Invocation& invocation);
+
+}  // namespace shardpipe::cli

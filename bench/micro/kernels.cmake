@@ -1,0 +1,10 @@
+# kernels_bench: times Shardpipe's kernels. Included by bench/CMakeLists.txt.
+find_package(benchmark QUIET)
+if(benchmark_FOUND)
+  add_executable(kernels_bench "${CMAKE_CURRENT_LIST_DIR}/kernels_bench.cpp")
+  shardpipe_compile_options(kernels_bench)
+  target_link_libraries(kernels_bench PRIVATE shardpipe_kernels benchmark::benchmark)
+  target_precompile_headers(kernels_bench REUSE_FROM shardpipe_torch_pch)
+else()
+  message(STATUS "google-benchmark not found: kernels_bench is not built")
+endif()

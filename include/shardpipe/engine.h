@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "shardpipe/export.h"
+#include "shardpipe/model.h"
+#include "shardpipe/options.h"
+#include "shardpipe/world.h"
+
+namespace shardpipe {
+
+/// What every rank holds and does. A cheap value, the same on every rank.
+class SHARDPIPE_API Plan {
+ public:
+  const LayoutOptions& layout() const;
+  /// Bytes of the parameters of a stage, a tied one once.
+  int64_t parameter_bytes(int stage) const;
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  friend SHARDPIPE_API Plan make_plan(const Model& model, World& world, const PlanOptions& options);
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// Rank 0 plans and the others receive its plan: collective. Everything that can be refused is refused here, before any
+/// rank loads weights: Error(usage) for layouts that cannot exist, Error(input) for checkpoints that contradict the
+/// model.
+SHARDPIPE_API Plan make_plan(const Model& model, World& world, const PlanOptions& options);
+
+/// This rank's part of a model, ready to run.
+class SHARDPIPE_API Engine {
+ public:
+  /// Loads this rank's weights only.
+  Engine(const Plan& plan, World& world);
+  ~Engine();
+  Engine(Engine&&) noexcept;
+
+  int64_t parameter_bytes() const;
+  /// Bytes of the mapped checkpoint that this process has touched.
+  int64_t resident_weight_bytes() const;
+
+  struct Impl;
+  Impl& impl() { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Called as each token becomes known on this rank: index of the prompt, token, and why the text ended with it.
+using TokenCallback = std::function<void(size_t prompt, int64_t token, FinishReason reason)>;
+
+/// Continues each prompt (token ids, none empty) as if it ran alone. Collective: rank 0's prompts and options count,
+/// the others may pass none. `tokenizer_folder` is needed for stop texts only.
+SHARDPIPE_API GenerateResult generate(
+    Engine& engine,
+    const std::vector<std::vector<int64_t>>& prompts,
+    const GenerateOptions& options,
+    const TokenCallback& on_token = {},
+    const std::string& tokenizer_folder = {});
+
+}  // namespace shardpipe

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "shardpipe/export.h"
+#include "shardpipe/options.h"
+
+namespace shardpipe {
+
+/// A model as its user has it. A cheap value; nothing is read before it is needed, and weights are never read here.
+class SHARDPIPE_API Model {
+ public:
+  /// A Hugging Face folder: config.json, safetensors weights, tokenizer. `dtype`: "float32", "bfloat16", "float16", or
+  /// empty for the one in config.json. Throws Error(usage) when it is no such folder, the architecture or the dtype is
+  /// not known; Error(input) when a file is damaged.
+  static Model from_folder(const std::filesystem::path& folder, const std::string& dtype = {});
+
+  const std::filesystem::path& folder() const;
+  /// As config.json has them.
+  int64_t vocab_size() const;
+  int64_t max_positions() const;
+  /// generation_config.json's, else config.json's: a number or a list; empty when there is none.
+  const std::vector<int64_t>& eos_token_ids() const;
+  /// What generation_config.json asks for; nullopt where it does not say.
+  std::optional<int64_t> max_new_tokens() const;
+  std::optional<int64_t> max_length() const;
+  std::optional<int64_t> min_new_tokens() const;
+  bool wants_sampling() const;
+  /// What it asks for beyond greedy search, as "num_beams = 4".
+  std::vector<std::string> unsupported_generation_settings() const;
+
+  /// Throws Error(usage) naming the prompt, the limit and the actual value when one is empty, holds an id outside of the
+  /// vocabulary, or is longer than the model's positions allow with its continuation.
+  void check_prompts(const std::vector<std::vector<int64_t>>& prompts, int64_t max_new_tokens) const;
+
+  struct Impl;
+  const Impl& impl() const { return *impl_; }
+
+ private:
+  std::shared_ptr<const Impl> impl_;
+};
+
+}  // namespace shardpipe

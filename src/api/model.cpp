@@ -1,0 +1,113 @@
+#include "shardpipe/model.h"
+
+#include "api/impl.h"
+#include "base/error.h"
+
+namespace shardpipe {
+
+const hf::FolderModel& Model::Impl::loaded() const {
+  const std::scoped_lock lock(mutex_);
+  if (!loaded_) {
+    loaded_ = std::make_unique<const hf::FolderModel>(hf::load_folder_model(folder, dtype));
+  }
+  return *loaded_;
+}
+
+Model Model::from_folder(const std::filesystem::path& folder, const std::string& dtype) {
+  auto impl = std::make_shared<Impl>();
+  impl->folder = std::filesystem::absolute(folder).lexically_normal();
+  if (!dtype.empty()) {
+    impl->dtype = graph::parse_dtype(dtype);
+    if (impl->dtype != at::kFloat && impl->dtype != at::kBFloat16 && impl->dtype != at::kHalf) {
+      throw Error(
+          ErrorCode::usage, fmt::format("--dtype \"{}\" is not known", dtype), "use float32, bfloat16 or float16");
+    }
+  }
+  Model model;
+  model.impl_ = std::move(impl);
+  return model;
+}
+
+const std::filesystem::path& Model::folder() const {
+  return impl_->folder;
+}
+
+int64_t Model::vocab_size() const {
+  return impl_->loaded().vocab_size;
+}
+
+int64_t Model::max_positions() const {
+  return impl_->loaded().max_positions;
+}
+
+const std::vector<int64_t>& Model::eos_token_ids() const {
+  return impl_->loaded().generation.eos_token_ids;
+}
+
+std::optional<int64_t> Model::max_new_tokens() const {
+  return impl_->loaded().generation.max_new_tokens;
+}
+
+std::optional<int64_t> Model::max_length() const {
+  return impl_->loaded().generation.max_length;
+}
+
+std::optional<int64_t> Model::min_new_tokens() const {
+  return impl_->loaded().generation.min_new_tokens;
+}
+
+bool Model::wants_sampling() const {
+  return impl_->loaded().generation.do_sample.value_or(false);
+}
+
+std::vector<std::string> Model::unsupported_generation_settings() const {
+  const hf::GenerationDefaults& defaults = impl_->loaded().generation;
+  std::vector<std::string> settings = defaults.unsupported;
+  if (defaults.num_beams.value_or(1) != 1) {
+    settings.push_back(fmt::format("num_beams = {}", *defaults.num_beams));
+  }
+  if (defaults.repetition_penalty.value_or(1) != 1) {
+    settings.push_back(fmt::format("repetition_penalty = {}", *defaults.repetition_penalty));
+  }
+  if (defaults.no_repeat_ngram_size.value_or(0) != 0) {
+    settings.push_back(fmt::format("no_repeat_ngram_size = {}", *defaults.no_repeat_ngram_size));
+  }
+  if (defaults.num_return_sequences.value_or(1) != 1) {
+    settings.push_back(fmt::format("num_return_sequences = {}", *defaults.num_return_sequences));
+  }
+  return settings;
+}
+
+void Model::check_prompts(const std::vector<std::vector<int64_t>>& prompts, int64_t max_new_tokens) const {
+  const hf::FolderModel& model = impl_->loaded();
+  if (prompts.empty()) {
+    throw Error(ErrorCode::usage, "there is no prompt", "give --prompt, --prompts or --input-ids");
+  }
+  for (size_t row = 0; row < prompts.size(); ++row) {
+    const std::vector<int64_t>& prompt = prompts[row];
+    if (prompt.empty()) {
+      throw_usage("prompt {} is empty: a text of at least one token is needed", row);
+    }
+    for (const int64_t id : prompt) {
+      if (id < 0 || id >= model.vocab_size) {
+        throw_usage("token id {} in prompt {} is outside of the vocabulary: 0 to {}", id, row, model.vocab_size - 1);
+      }
+    }
+    const auto length = static_cast<int64_t>(prompt.size());
+    if (length > model.max_positions) {
+      throw_usage("prompt {} has {} tokens, the model has {} positions", row, length, model.max_positions);
+    }
+    if (length + max_new_tokens > model.max_positions) {
+      const std::string text = fmt::format(
+          "prompt {} of {} tokens and {} new ones are {}, the model has {} positions", row, length, max_new_tokens,
+          length + max_new_tokens, model.max_positions);
+      if (model.learned_positions) {
+        throw Error(
+            ErrorCode::usage, text,
+            fmt::format("use --max-new-tokens {} or less", std::max<int64_t>(model.max_positions - length, 0)));
+      }
+    }
+  }
+}
+
+}  // namespace shardpipe

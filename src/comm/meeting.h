@@ -1,0 +1,24 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include "comm/environment.h"
+#include "comm/monitor.h"
+#include "comm/store.h"
+
+namespace shardpipe::comm {
+
+/// What the ranks learn of each other when they meet.
+struct Meeting {
+  int local_rank = 0;
+  int local_world_size = 1;
+  bool one_host = true;  ///< all ranks run on this host
+};
+
+/// Signs in under `world` and waits for all ranks. Throws Error(rank) naming those that do not come within the timeout,
+/// a rank that exists twice, and a rank that was started with another world size.
+Meeting meet(
+    Store& store, Monitor& monitor, const std::string& world, const Environment&, std::chrono::milliseconds timeout);
+
+}  // namespace shardpipe::comm

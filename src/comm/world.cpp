@@ -1,0 +1,246 @@
+#include "comm/world.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <numeric>
+
+#include "base/log.h"
+#include "comm/collectives.h"
+#include "comm/failure.h"
+#include "comm/gloo.h"
+#include "comm/meeting.h"
+#include "comm/store.h"
+
+namespace shardpipe::comm {
+namespace {
+
+// Tags of transports that share the world's connections lie in ranges of their own.
+constexpr int kTagRange = Transport::kMaxTag + 1;
+constexpr int kCollectiveTags = kTagRange;
+constexpr int axis_tags(mesh::Axis axis) {
+  return kTagRange * (2 + static_cast<int>(axis));
+}
+
+/// The latest world's monitor, for World::fail: it outlives a world that an exception took down.
+std::shared_ptr<Monitor> latest_monitor;
+std::mutex latest_mutex;
+
+void set_latest(std::shared_ptr<Monitor> monitor) {
+  const std::lock_guard lock(latest_mutex);
+  latest_monitor.swap(monitor);
+}
+
+std::shared_ptr<Monitor> get_latest() {
+  const std::lock_guard lock(latest_mutex);
+  return latest_monitor;
+}
+
+/// Where no world exists yet, the store still tells which rank was first, if it can be reached.
+bool first_to_fail(const Error& error, const Environment& environment) {
+  if (environment.world_size == 1 || (environment.rank == 0 && !environment.agent_store)) {
+    return true;
+  }
+  try {
+    Store store = Store::connect(
+        "", environment.master_host, environment.master_port, std::chrono::milliseconds(2000),
+        job_prefix(environment.job));
+    const std::string author = unique_author();
+    const FailureRecord record = FailureRecord::from_error(environment.rank, error, author);
+    return FailureRecord::from_text(store.set_first(kFailureKey, record.to_text())).author == author;
+  } catch (const std::exception&) {
+    return true;
+  }
+}
+
+}  // namespace
+
+struct World::Impl {
+  int rank = 0;
+  int size = 1;
+  Meeting meeting;
+  WorldOptions options;
+  std::string name;  ///< prefix of this world's keys; several worlds may follow each other
+  std::optional<Store> store;
+  std::shared_ptr<Monitor> monitor;
+  std::unique_ptr<Gloo> gloo;
+  std::shared_ptr<TransportBackend> backend;  ///< of all ranks
+  Transport all;
+  Transport collectives;
+  std::array<Transport, mesh::kAxes.size()> axes;
+  bool finished = false;
+};
+
+World::World(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+World::World(World&&) noexcept = default;
+
+World World::connect(const Environment& environment, const WorldOptions& options) {
+  static std::atomic<int> num_worlds{0};
+  World world(std::make_unique<Impl>());
+  Impl& impl = *world.impl_;
+  impl.rank = environment.rank;
+  impl.size = environment.world_size;
+  impl.options = options;
+  impl.name = fmt::format("world{}", num_worlds++);
+  if (impl.size == 1) {
+    impl.monitor = std::make_shared<Monitor>(impl.rank);
+    set_latest(impl.monitor);
+    return world;
+  }
+  const std::string who = fmt::format("rank {}", impl.rank);
+  const std::string prefix = job_prefix(environment.job);
+  const bool serve = impl.rank == 0 && !environment.agent_store;
+  impl.store = serve ? Store::serve(listen_on(environment.master_host, environment.master_port), prefix)
+                     : Store::connect(who, environment.master_host, environment.master_port, options.timeout, prefix);
+  impl.monitor = std::make_shared<Monitor>(
+      impl.store->reconnect(options.timeout), impl.name, impl.rank, impl.size, !environment.agent_store, options);
+  set_latest(impl.monitor);
+
+  impl.meeting = meet(*impl.store, *impl.monitor, impl.name, environment, options.timeout);
+  std::string address;
+  if (impl.meeting.one_host) {
+    address = "127.0.0.1";
+  } else if (std::getenv("GLOO_SOCKET_IFNAME") == nullptr) {
+    // c10d would take the address of the host's own name, which on many hosts is a loopback one.
+    address = address_toward(environment.master_host);
+  }
+  impl.gloo = std::make_unique<Gloo>(address, *impl.monitor);
+  std::vector<int> ranks(impl.size);
+  std::iota(ranks.begin(), ranks.end(), 0);
+  impl.backend = impl.gloo->connect(*impl.store, impl.name + "/group/world", ranks, impl.rank, options.timeout);
+  impl.all = Transport(impl.backend, ranks, impl.rank);
+  impl.collectives = Transport(impl.backend, ranks, impl.rank, kCollectiveTags);
+  return world;
+}
+
+World::~World() {
+  if (!impl_) {
+    return;
+  }
+  if (impl_->size == 1) {
+    return;
+  }
+  try {
+    if (std::uncaught_exceptions() == 0 && impl_->monitor && !impl_->monitor->failed()) {
+      finish();
+    }
+  } catch (const std::exception& error) {
+    log_info("{}", error.what());
+  }
+  if (!impl_->finished) {
+    // Messages may be under way and other ranks gone: taking the connections down could block. The process is about to
+    // end anyway.
+    static_cast<void>(impl_.release());
+  }
+}
+
+int World::rank() const {
+  return impl_->rank;
+}
+
+int World::size() const {
+  return impl_->size;
+}
+
+int World::local_rank() const {
+  return impl_->meeting.local_rank;
+}
+
+int World::local_world_size() const {
+  return impl_->meeting.local_world_size;
+}
+
+void World::create_groups(const mesh::Mesh& mesh) {
+  if (mesh.world_size() != size()) {
+    throw_usage(
+        "the layout needs {} x {} x {} = {} ranks (pp x dp x tp), {} were started", mesh.size(mesh::Axis::pp),
+        mesh.size(mesh::Axis::dp), mesh.size(mesh::Axis::tp), mesh.world_size(), size());
+  }
+  for (const mesh::Axis axis : mesh::kAxes) {
+    Transport& transport = impl_->axes[static_cast<size_t>(axis)];
+    const std::vector<int> ranks = mesh.group(rank(), axis);
+    const int index = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank()) - ranks.begin());
+    if (ranks.size() == 1) {
+      transport = Transport(nullptr, ranks, 0);
+    } else if (mesh.size(axis) == size()) {
+      transport = Transport(impl_->backend, ranks, index, axis_tags(axis));
+    } else {
+      // Several groups lie along an axis; its first rank tells them apart.
+      const std::string name = fmt::format("{}/group/{}{}", impl_->name, to_string(axis), ranks[0]);
+      transport =
+          Transport(impl_->gloo->connect(*impl_->store, name, ranks, index, impl_->options.timeout), ranks, index);
+    }
+  }
+}
+
+const Transport& World::transport(mesh::Axis axis) const {
+  return impl_->axes[static_cast<size_t>(axis)];
+}
+
+const Transport& World::transport() const {
+  return impl_->all;
+}
+
+void World::broadcast(std::string& bytes, int root) {
+  if (root < 0 || root >= size()) {
+    throw_internal("broadcast from rank {} in a world of {}", root, size());
+  }
+  const ActionScope action(monitor(), "broadcast", {.from = root == rank() ? -1 : root});
+  comm::broadcast(impl_->collectives, bytes, root);
+}
+
+std::vector<std::string> World::gather(const std::string& bytes) {
+  const ActionScope action(monitor(), "gather", {.to = rank() == 0 ? -1 : 0});
+  return comm::gather(impl_->collectives, bytes);
+}
+
+void World::barrier() {
+  const ActionScope action(monitor(), "barrier");
+  comm::barrier(impl_->collectives);
+}
+
+Monitor& World::monitor() {
+  return *impl_->monitor;
+}
+
+bool World::report_failure(const Error& error) noexcept {
+  return impl_->monitor->report_failure(error);
+}
+
+void World::finish() {
+  Impl& impl = *impl_;
+  if (impl.finished) {
+    return;
+  }
+  if (impl.size > 1) {
+    {
+      const ActionScope action(monitor(), "finish");
+      impl.gloo->flush();
+    }
+    impl.monitor->finish();
+    impl.monitor->end_waits();
+    impl.all = impl.collectives = Transport();
+    impl.axes = {};
+    impl.backend.reset();
+    impl.gloo.reset();
+  }
+  impl.finished = true;
+  set_latest(nullptr);
+}
+
+int World::fail(const Error& error, const std::optional<Environment>& environment) {
+  bool first = true;
+  if (const std::shared_ptr<Monitor> monitor = get_latest()) {
+    first = monitor->report_failure(error);
+  } else if (environment) {
+    first = first_to_fail(error, *environment);
+  }
+  if (first) {
+    print_error_line(error.what());
+  }
+  return first ? exit_status(error.code()) : 4;
+}
+
+}  // namespace shardpipe::comm

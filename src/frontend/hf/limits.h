@@ -1,0 +1,15 @@
+#pragma once
+
+#include <cstdint>
+
+namespace shardpipe::hf {
+
+// Largest sizes a config.json may ask for: far above any model, and small enough that products of two fit in int64 and
+// that a wrong file cannot exhaust memory while the model is traced.
+inline constexpr int64_t kMaxLayers = 10'000;
+inline constexpr int64_t kMaxHeads = 1 << 16;
+inline constexpr int64_t kMaxFeatures = 1 << 24;
+inline constexpr int64_t kMaxVocabulary = 1 << 28;
+inline constexpr int64_t kMaxPositionCount = int64_t{1} << 40;
+
+}  // namespace shardpipe::hf

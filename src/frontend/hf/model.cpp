@@ -1,0 +1,94 @@
+#include "frontend/hf/model.h"
+
+#include <array>
+
+#include "base/error.h"
+#include "frontend/hf/decoder.h"
+#include "frontend/hf/registry.h"
+#include "frontend/trace/trace.h"
+#include "kernels/register.h"
+
+namespace shardpipe::hf {
+namespace {
+
+constexpr std::array<at::ScalarType, 4> kDtypes = {at::kFloat, at::kBFloat16, at::kHalf, at::kDouble};
+
+bool is_run_dtype(at::ScalarType dtype) {
+  return std::find(kDtypes.begin(), kDtypes.end(), dtype) != kDtypes.end();
+}
+
+Config read_config(const std::filesystem::path& folder) {
+  std::error_code error;
+  const char* const hint = "give the folder of a Hugging Face model, with config.json and its weights";
+  if (!std::filesystem::exists(folder, error)) {
+    throw Error(ErrorCode::usage, fmt::format("no model at {}: there is no such folder", folder.string()), hint);
+  }
+  if (!std::filesystem::is_directory(folder, error)) {
+    throw Error(ErrorCode::usage, fmt::format("no model at {}: it is not a folder", folder.string()), hint);
+  }
+  if (!std::filesystem::exists(folder / "config.json", error)) {
+    throw Error(ErrorCode::usage, fmt::format("no model in {}: it has no config.json", folder.string()), hint);
+  }
+  return Config::read(folder / "config.json");
+}
+
+at::ScalarType run_dtype(const Config& config, std::optional<at::ScalarType> wanted) {
+  if (wanted) {
+    if (!is_run_dtype(*wanted)) {
+      throw_usage(
+          "dtype {} is no type a model runs in; float32, bfloat16, float16 or float64 is expected",
+          graph::dtype_name(*wanted));
+    }
+    return *wanted;
+  }
+  const Key key("dtype", "torch_dtype");
+  std::string name = config.string(key, "float32");
+  if (name.starts_with("torch.")) {
+    name = name.substr(6);
+  }
+  const std::optional<at::ScalarType> dtype = graph::parse_dtype(name);
+  if (!dtype || !is_run_dtype(*dtype)) {
+    throw_input("{}; float32, bfloat16, float16 or float64 is expected", config.subject(key));
+  }
+  return *dtype;
+}
+
+checkpoint::NameRules name_rules(const Family& family, bool tied) {
+  checkpoint::NameRules rules;
+  rules.prefixes = {std::string(family.base_prefix)};
+  rules.ignored.assign(family.ignored.begin(), family.ignored.end());
+  if (tied) {
+    rules.tied = {{std::string(family.embedding), std::string(family.head)}};
+  }
+  return rules;
+}
+
+}  // namespace
+
+FolderModel load_folder_model(
+    const std::filesystem::path& folder, std::optional<at::ScalarType> dtype, const checkpoint::Checkpoint* weights) {
+  kernels::register_operators();
+  const Config config = read_config(folder);
+  const Family& family = find_family(config);
+
+  FolderModel model;
+  model.family = family.model_type;
+  model.folder = folder;
+  model.config = config.json();
+  model.dtype = run_dtype(config, dtype);
+  model.generation = read_generation_defaults(folder, config, family.default_eos);
+  bool tied = config.boolean("tie_word_embeddings", family.tied_by_default);
+  if (tied && weights != nullptr) {
+    tied = !checkpoint::tied_by_content(*weights, name_rules(family, tied)).empty();
+  }
+  model.names = name_rules(family, tied);
+
+  const std::shared_ptr<Decoder> decoder = family.build(config, model.dtype, tied);
+  model.vocab_size = decoder->vocab_size;
+  model.max_positions = decoder->max_positions;
+  model.learned_positions = decoder->bounded_positions;
+  model.graph = trace::trace(generation_program(decoder, model.dtype));
+  return model;
+}
+
+}  // namespace shardpipe::hf

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "base/json.h"
+#include "checkpoint/names.h"
+#include "frontend/hf/generation_config.h"
+#include "graph/graph.h"
+
+namespace shardpipe::hf {
+
+/// A model folder as its config.json describes it, traced.
+struct FolderModel {
+  std::string family;  ///< "llama", "gpt2"
+  /// The packed generation program (decoder.h): inputs input_ids, positions, slots [tokens] and selected [outputs],
+  /// int64; per-sequence states "<layer's attention>.k_cache" and ".v_cache" [slots, kv_heads, capacity, head_dim];
+  /// output "logits" [outputs, vocab_size].
+  graph::Graph graph;
+  std::filesystem::path folder;
+  Json config;                                   ///< config.json as it is
+  at::ScalarType dtype = at::ScalarType::Float;  ///< of the weights in the graph, of the states and of the logits
+  int64_t vocab_size = 0;
+  int64_t max_positions = 0;
+  /// Whether no position from max_positions on can be computed: the learned table ends there, or the rotary embedding
+  /// would change with the length of the row ("dynamic", "longrope").
+  bool learned_positions = false;
+  GenerationDefaults generation;
+  checkpoint::NameRules names;  ///< how to find the graph's tensors in the checkpoint
+};
+
+/// Reads the configuration files of a folder, builds the model on `meta` and traces it: touches no weight.
+/// `dtype`: float32, bfloat16, float16 or float64; by default that of config.json, else float32.
+/// `weights`: the folder's checkpoint, where it is at hand. A head that config.json ties to the embedding is then left
+/// untied if the checkpoint holds both with different values, as transformers 5 does.
+/// Throws Error(usage) when there is no such folder or it has no config.json, for an unknown architecture, a feature
+/// that is not supported or another dtype; Error(input) for a config.json that is damaged or holds impossible values.
+FolderModel load_folder_model(
+    const std::filesystem::path& folder,
+    std::optional<at::ScalarType> dtype = std::nullopt,
+    const checkpoint::Checkpoint* weights = nullptr);
+
+}  // namespace shardpipe::hf

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "frontend/hf/config.h"
+#include "frontend/hf/decoder.h"
+
+namespace shardpipe::hf {
+
+/// A model family: one file with a module, and its row in families().
+struct Family {
+  std::string_view model_type;                      ///< as in config.json
+  std::span<const std::string_view> architectures;  ///< Hugging Face classes that the module stands for
+  std::shared_ptr<Decoder> (*build)(const Config& config, at::ScalarType dtype, bool tied);
+  std::string_view base_prefix;                       ///< names of a bare base model's checkpoint lack it: "model."
+  std::string_view embedding;                         ///< name of the token embedding's weight …
+  std::string_view head;                              ///< … and of the head's, which may be tied to it
+  std::span<const std::string_view> ignored;          ///< surplus names of checkpoints: NameRules::ignored
+  bool tied_by_default = false;                       ///< where config.json has no tie_word_embeddings
+  std::optional<int64_t> default_eos = std::nullopt;  ///< where no file has eos_token_id
+};
+
+/// All families.
+std::span<const Family> families();
+
+/// The family of a config.json, by "model_type", else by "architectures". Throws Error(usage) listing the known ones
+/// when the type or every architecture is unknown, and for keys that ask for something the families do not do: naming
+/// key and value.
+const Family& find_family(const Config& config);
+
+/// The rows, each defined in its family's file.
+extern const Family kLlama;
+extern const Family kGpt2;
+
+}  // namespace shardpipe::hf

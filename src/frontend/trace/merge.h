@@ -1,0 +1,26 @@
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "frontend/trace/recorder.h"
+#include "frontend/trace/trace.h"
+
+namespace shardpipe::trace {
+
+/// One run of a program: what it recorded and what it returned.
+struct Run {
+  Recorder recorder;
+  std::vector<std::pair<std::string, graph::ValueId>> outputs;
+};
+
+/// One graph from runs that differ in the sizes of the named dimensions (probe_sizes()) and must agree in all else.
+/// Throws Error(usage) as trace().
+graph::Graph merge_runs(
+    const Program& program,
+    const std::vector<std::string>& dimensions,
+    const std::vector<graph::Dimensions>& sizes,
+    const std::vector<Run>& runs);
+
+}  // namespace shardpipe::trace

@@ -1,0 +1,145 @@
+#include "generate/session.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+#include "schedule/builders.h"
+
+namespace shardpipe::generation {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class Driver : public runtime::StepDriver {
+ public:
+  Driver(const Request& request, std::shared_ptr<const text::Tokenizer> tokenizer, const TokenCallback& on_token)
+      : sampler_(request.options, std::move(tokenizer)), on_token_(on_token) {
+    std::vector<Row> rows;
+    for (const std::vector<int64_t>& prompt : request.prompts) {
+      Row& row = rows.emplace_back();
+      row.prompt = &prompt;
+    }
+    for (std::vector<Row>& part : split_rows(std::move(rows), request.lanes)) {
+      first_rows_.push_back(first_rows_.empty() ? 0 : first_rows_.back() + lanes_.back().rows().size());
+      lanes_.emplace_back(std::move(part), request.options.logprobs);
+    }
+  }
+
+  bool any_active() const {
+    return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane& lane) { return lane.active(); });
+  }
+  bool all_have_tokens() const {
+    return std::all_of(lanes_.begin(), lanes_.end(), [](const Lane& lane) {
+      return !lane.rows().front().output.token_ids.empty();
+    });
+  }
+  const std::vector<Lane>& lanes() const { return lanes_; }
+  Clock::time_point first_tokens() const { return first_tokens_; }
+
+  bool active(int microbatch) const override { return at(microbatch).active(); }
+  const graph::Dimensions& dimensions(int microbatch) const override { return at(microbatch).dimensions(); }
+  at::Tensor input(int microbatch, const std::string& name) override { return at(microbatch).input(name); }
+  at::Tensor tokens(int microbatch) override { return at(microbatch).choices(); }
+
+  void outputs(int microbatch, const std::vector<std::pair<std::string, at::Tensor>>& values) override {
+    Lane& lane = lanes_[static_cast<size_t>(microbatch)];
+    const auto logits = std::find_if(values.begin(), values.end(), [](const auto& v) { return v.first == "logits"; });
+    if (logits == values.end()) {
+      throw_internal("the model has no output \"logits\" to generate from");
+    }
+    std::vector<const Row*> rows;
+    for (const size_t slot : lane.active_rows()) {
+      rows.push_back(&lane.rows()[slot]);
+    }
+    lane.set_choices(sampler_.choose(logits->second, rows));
+  }
+
+  void advance(int microbatch) override {
+    const size_t first = first_rows_[static_cast<size_t>(microbatch)];
+    lanes_[static_cast<size_t>(microbatch)].advance([&](size_t slot, const Choice& choice) {
+      if (on_token_) {
+        on_token_(first + slot, choice.token, choice.finish_reason);
+      }
+    });
+    if (first_tokens_ == Clock::time_point{} && all_have_tokens()) {
+      first_tokens_ = Clock::now();
+    }
+  }
+
+ private:
+  const Lane& at(int microbatch) const { return lanes_[static_cast<size_t>(microbatch)]; }
+
+  std::vector<Lane> lanes_;
+  std::vector<size_t> first_rows_;  // row of the request that is a lane's first
+  Sampler sampler_;
+  const TokenCallback& on_token_;
+  Clock::time_point first_tokens_{};
+};
+
+std::vector<graph::Dimensions> cache_sizes(const Driver& driver, const Request& request) {
+  std::vector<graph::Dimensions> sizes;
+  for (const Lane& lane : driver.lanes()) {
+    int64_t longest = 0;
+    for (const Row& row : lane.rows()) {
+      longest = std::max(longest, static_cast<int64_t>(row.prompt->size()));
+    }
+    // The last token chosen is never fed back.
+    sizes.push_back({
+        {"slots", static_cast<int64_t>(lane.rows().size())},
+        {"capacity", longest + request.options.max_new_tokens - 1},
+    });
+  }
+  return sizes;
+}
+
+std::shared_ptr<const text::Tokenizer> stop_tokenizer(const runtime::Engine& engine, const Request& request) {
+  return engine.is_last_stage() && !request.options.stop.empty() ? text::Tokenizer::from_folder(request.tokenizer_folder)
+                                                                 : nullptr;
+}
+
+void check(const Request& request) {
+  const auto rows = static_cast<int>(request.prompts.size());
+  if (rows < 1 || request.lanes < 1 || request.lanes > rows || request.options.max_new_tokens < 1) {
+    throw_internal(
+        "a request of {} prompts in {} lanes for {} tokens", rows, request.lanes, request.options.max_new_tokens);
+  }
+}
+
+}  // namespace
+
+GenerateResult generate(runtime::Engine& engine, const Request& request, const TokenCallback& on_token) {
+  check(request);
+  const Clock::time_point start = Clock::now();
+  Request own = request;
+  if (!engine.is_last_stage()) {
+    own.options.stop.clear();  // the last stage decides
+  }
+  Driver driver(own, stop_tokenizer(engine, request), on_token);
+  engine.reset_states(cache_sizes(driver, own));
+
+  const plan::Plan& plan = engine.plan();
+  const schedule::Schedule lowered =
+      schedule::lower_forward(schedule::fill_drain(plan.layout.pp, request.lanes), plan.stage_edges());
+  const auto stage = static_cast<size_t>(engine.stage());
+  const auto first = schedule::add_token_exchange(lowered, true).ranks[stage];
+  const auto step = schedule::add_token_exchange(lowered, false).ranks[stage];
+
+  GenerateResult result;
+  result.lanes = request.lanes;
+  result.steps.push_back(engine.run(first, driver));
+  while (driver.any_active()) {
+    result.steps.push_back(engine.run(step, driver));
+  }
+  const Clock::time_point end = Clock::now();
+  result.prefill_s = std::chrono::duration<double>(driver.first_tokens() - start).count();
+  result.decode_s = std::chrono::duration<double>(end - driver.first_tokens()).count();
+  for (const Lane& lane : driver.lanes()) {
+    for (const Row& row : lane.rows()) {
+      result.outputs.push_back(row.output);
+    }
+  }
+  return result;
+}
+
+}  // namespace shardpipe::generation

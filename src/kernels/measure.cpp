@@ -1,0 +1,98 @@
+// Which way to multiply is fastest on this machine: short timings of linear's candidates.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+
+#include <array>
+#include <chrono>
+#include <limits>
+
+#include "kernels/choice.h"
+#include "kernels/ops.h"
+
+namespace shardpipe::kernels {
+namespace {
+
+// The weights of four layers, together larger than a core's own caches, as in a model.
+constexpr int64_t kOut = 1024;
+constexpr int64_t kIn = 768;
+constexpr int kLayers = 4;
+constexpr int kRepeats = 3;
+constexpr std::array<int64_t, 8> kRows{1, 2, 4, 6, 8, 10, 12, 16};
+constexpr int64_t kManyRows = 64;
+constexpr int64_t kAlwaysFew = std::numeric_limits<int64_t>::max();
+
+class ThreadsGuard {
+ public:
+  explicit ThreadsGuard(int64_t threads) : before_(at::get_num_threads()) { set(threads); }
+  ~ThreadsGuard() { set(before_); }
+  ThreadsGuard(const ThreadsGuard&) = delete;
+  ThreadsGuard& operator=(const ThreadsGuard&) = delete;
+
+ private:
+  static void set(int64_t threads) {
+    if (threads != at::get_num_threads()) {
+      at::set_num_threads(static_cast<int>(threads));
+    }
+  }
+  int64_t before_;
+};
+
+class Timer {
+ public:
+  explicit Timer(at::ScalarType dtype) : dtype_(dtype) {
+    for (int i = 0; i < kLayers; ++i) {
+      weights_.push_back(at::full({kOut, kIn}, 0.01, dtype));
+    }
+  }
+
+  /// Seconds of one product of `rows` rows, the least of several.
+  double seconds(int64_t rows, int64_t few_rows, const std::string& many) const {
+    const at::Tensor x = at::full({rows, kIn}, 0.5, dtype_);
+    double least = std::numeric_limits<double>::infinity();
+    for (int repeat = 0; repeat <= kRepeats; ++repeat) {
+      const auto start = std::chrono::steady_clock::now();
+      for (const at::Tensor& weight : weights_) {
+        linear(x, weight, std::nullopt, few_rows, many);
+      }
+      const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+      if (repeat > 0) {  // the first run prepares the kernels
+        least = std::min(least, passed.count() / kLayers);
+      }
+    }
+    return least;
+  }
+
+ private:
+  at::ScalarType dtype_;
+  std::vector<at::Tensor> weights_;
+};
+
+// Fills the two fields of one dtype.
+void choose(at::ScalarType dtype, int64_t& few_rows, std::string& many) {
+  const Timer timer(dtype);
+  many = "aten";
+  if (onednn_runs(dtype) && timer.seconds(kManyRows, 0, "onednn") <= timer.seconds(kManyRows, 0, "aten")) {
+    many = "onednn";
+  }
+  few_rows = 0;
+  for (const int64_t rows : kRows) {
+    if (timer.seconds(rows, kAlwaysFew, many) > timer.seconds(rows, 0, many)) {
+      break;
+    }
+    few_rows = rows;
+  }
+}
+
+}  // namespace
+
+KernelChoice measure(int64_t threads) {
+  c10::InferenceMode inference;
+  const ThreadsGuard guard(threads > 0 ? threads : at::get_num_threads());
+  KernelChoice choice;
+  choose(at::kFloat, choice.few_rows_f32, choice.many_f32);
+  choose(at::kBFloat16, choice.few_rows_bf16, choice.many_bf16);
+  return choice;
+}
+
+}  // namespace shardpipe::kernels

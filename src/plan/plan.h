@@ -1,0 +1,59 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "graph/graph.h"
+#include "kernels/choice.h"
+#include "mesh/mesh.h"
+#include "partition/stages.h"
+#include "schedule/builders.h"
+#include "shardpipe/options.h"
+
+namespace shardpipe::plan {
+
+/// What the planner needs to know of a model.
+struct ModelDescription {
+  std::string folder;  ///< absolute path, as every rank opens it
+  std::string family;
+  graph::Graph graph;  ///< traced, before kernels are chosen
+  at::ScalarType dtype = at::kFloat;
+  std::map<std::string, std::string> weights;  ///< parameter or buffer -> its name in the checkpoint
+};
+
+/// What every rank holds and does. Made by rank 0, broadcast, and the same bytes on every rank.
+struct Plan {
+  std::string folder;
+  std::string family;
+  at::ScalarType dtype = at::kFloat;
+  LayoutOptions layout;
+  int threads = 1;                   ///< per rank
+  std::string kernels = "auto";      ///< or "reference"
+  kernels::KernelChoice choice;      ///< what "auto" chose
+  graph::Graph graph;                ///< whole, with the chosen kernels
+  partition::CutPoints cuts;         ///< indices into graph.nodes
+  std::map<std::string, std::string> weights;
+
+  // Derived from the above by every rank.
+  partition::Stages stages;
+
+  mesh::Mesh mesh() const { return {layout.pp, layout.dp, layout.tp}; }
+  /// (producer, consumer) pairs of stages, for the schedule.
+  schedule::StageEdges stage_edges() const;
+  /// Bytes of the parameters that the stage holds, a tied one once.
+  int64_t parameter_bytes(int stage) const;
+};
+
+/// Cuts the model and chooses its kernels. Everything that can be refused is refused here, before any rank loads
+/// weights: throws Error(usage) for layouts that cannot exist.
+Plan make_plan(const ModelDescription& model, const PlanOptions& options);
+
+/// Version, hash, JSON, graph text. parse(serialize(p)) is the same plan; throws Error(input) naming `where` when the
+/// text is damaged or of another version.
+std::string serialize(const Plan& plan);
+Plan parse(std::string_view text, const std::string& where);
+
+}  // namespace shardpipe::plan

@@ -1,0 +1,91 @@
+#include "base/error.h"
+#include "graph/text.h"
+#include "plan/plan.h"
+
+namespace shardpipe::plan {
+namespace {
+
+constexpr int kVersion = 1;
+
+// FNV-1a: tells a damaged or mixed-up plan, not a forged one.
+uint64_t hash(std::string_view text) {
+  uint64_t value = 14695981039346656037ULL;
+  for (const char c : text) {
+    value = (value ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  }
+  return value;
+}
+
+Json to_json(const Plan& plan) {
+  Json json;
+  json["folder"] = plan.folder;
+  json["family"] = plan.family;
+  json["dtype"] = graph::dtype_name(plan.dtype);
+  json["layout"] = {
+      {"pp", plan.layout.pp},         {"dp", plan.layout.dp},       {"tp", plan.layout.tp},
+      {"chunks", plan.layout.chunks}, {"split", plan.layout.split}, {"cuts", plan.layout.cuts},
+      {"schedule", plan.layout.schedule}};
+  json["threads"] = plan.threads;
+  json["kernels"] = plan.kernels;
+  json["choice"] = plan.choice.to_json();
+  json["cuts"] = plan.cuts;
+  json["weights"] = plan.weights;
+  return json;
+}
+
+Plan from_json(const Json& json) {
+  Plan plan;
+  plan.folder = json.at("folder");
+  plan.family = json.at("family");
+  const std::string dtype = json.at("dtype");
+  plan.dtype = graph::parse_dtype(dtype).value();
+  const Json& layout = json.at("layout");
+  plan.layout.pp = layout.at("pp");
+  plan.layout.dp = layout.at("dp");
+  plan.layout.tp = layout.at("tp");
+  plan.layout.chunks = layout.at("chunks");
+  plan.layout.split = layout.at("split");
+  plan.layout.cuts = layout.at("cuts").get<std::vector<std::string>>();
+  plan.layout.schedule = layout.at("schedule");
+  plan.threads = json.at("threads");
+  plan.kernels = json.at("kernels");
+  plan.choice = kernels::KernelChoice::from_json(json.at("choice"), "the plan");
+  plan.cuts = json.at("cuts").get<partition::CutPoints>();
+  plan.weights = json.at("weights").get<std::map<std::string, std::string>>();
+  return plan;
+}
+
+}  // namespace
+
+std::string serialize(const Plan& plan) {
+  const std::string body = to_json(plan).dump() + "\n" + graph::print(plan.graph);
+  return fmt::format("shardpipe-plan {} {:016x}\n{}", kVersion, hash(body), body);
+}
+
+Plan parse(std::string_view text, const std::string& where) {
+  const size_t first = std::min(text.find('\n'), text.size());
+  const std::string_view header = text.substr(0, first);
+  const std::string prefix = fmt::format("shardpipe-plan {} ", kVersion);
+  if (!header.starts_with("shardpipe-plan ")) {
+    throw_input("{} is not a plan", where);
+  }
+  if (!header.starts_with(prefix)) {
+    throw_input("{} is a plan of another version (\"{}\"), this program reads version {}", where, header, kVersion);
+  }
+  const std::string_view body = text.substr(std::min(first + 1, text.size()));
+  if (header.substr(prefix.size()) != fmt::format("{:016x}", hash(body))) {
+    throw_input("{} is damaged: its hash does not fit its content", where);
+  }
+  const size_t line = std::min(body.find('\n'), body.size());
+  Plan plan;
+  try {
+    plan = from_json(parse_json(body.substr(0, line), where));
+  } catch (const nlohmann::json::exception& error) {
+    throw_input("{} is damaged: {}", where, error.what());
+  }
+  plan.graph = graph::parse(body.substr(std::min(line + 1, body.size())), where);
+  plan.stages = partition::cut(plan.graph, plan.cuts);
+  return plan;
+}
+
+}  // namespace shardpipe::plan

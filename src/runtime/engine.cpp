@@ -1,0 +1,259 @@
+#include "runtime/engine.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/InferenceMode.h>
+
+#include <chrono>
+
+#include "base/error.h"
+
+namespace shardpipe::runtime {
+namespace {
+
+using schedule::Action;
+using schedule::ActionKind;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// A buffer of the message's shape, the old one where it fits: a step of decoding looks like the one before.
+void fit(at::Tensor& buffer, const std::vector<int64_t>& shape, at::ScalarType dtype) {
+  if (!buffer.defined() || buffer.sizes() != at::IntArrayRef(shape) || buffer.scalar_type() != dtype) {
+    buffer = at::empty(shape, at::TensorOptions(dtype));
+  }
+}
+
+}  // namespace
+
+Engine::Engine(const plan::Plan& plan, comm::World& world)
+    : plan_(plan),
+      world_(world),
+      stage_(plan_.mesh().coordinates(world.rank()).pp),
+      transport_(world.transport(mesh::Axis::pp)),
+      checkpoint_(checkpoint::Checkpoint::open_folder(plan_.folder)),
+      executor_(plan_.stages.graphs[static_cast<size_t>(stage_)]) {
+  at::set_num_threads(plan_.threads);
+  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage_)];
+  for (size_t e = 0; e < plan_.stages.edges.size(); ++e) {
+    const partition::Edge& edge = plan_.stages.edges[e];
+    if (edge.to_stage == stage_) {
+      incoming_.push_back(e);
+    } else if (edge.from_stage == stage_) {
+      outgoing_.push_back(e);
+    }
+  }
+  for (const graph::ValueId id : part.inputs) {
+    // An edge's value is an input of the stage, but no input of the model.
+    if (plan_.graph.values[static_cast<size_t>(id)].kind == graph::ValueKind::input) {
+      inputs_.emplace_back(part.values[static_cast<size_t>(id)].name, id);
+    }
+  }
+  for (const graph::Output& output : part.outputs) {
+    if (output.name != partition::edge_name(output.value)) {
+      outputs_.emplace_back(output.name, output.value);
+    }
+  }
+  load_weights();
+}
+
+void Engine::load_weights() {
+  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage_)];
+  for (const graph::ValueId id : part.used_tensors()) {
+    const graph::Value& value = part.values[static_cast<size_t>(id)];
+    if (value.kind == graph::ValueKind::state) {
+      states_.push_back(id);
+    } else if (value.content.defined()) {
+      executor_.set(id, value.content);
+    } else {
+      const auto source = plan_.weights.find(value.name);
+      if (source == plan_.weights.end()) {
+        throw_internal("the plan has no source for the weight \"{}\"", value.name);
+      }
+      at::Tensor weight = checkpoint_->load(source->second, *value.dtype);
+      if (value.shape && weight.sizes() != at::IntArrayRef(graph::evaluate(*value.shape, {}))) {
+        throw_input(
+            "the weight \"{}\" in {} has shape {}, the plan was made for {}", source->second, plan_.folder,
+            c10::str(weight.sizes()), graph::to_string(*value.shape));
+      }
+      executor_.set(id, std::move(weight));
+    }
+  }
+}
+
+void Engine::reset_states(const std::vector<graph::Dimensions>& lanes) {
+  const c10::InferenceMode inference;
+  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage_)];
+  lanes_.clear();
+  for (const graph::Dimensions& dimensions : lanes) {
+    Lane& made = lanes_.emplace_back();
+    for (const graph::ValueId id : states_) {
+      const graph::Value& value = part.values[static_cast<size_t>(id)];
+      made.states.push_back(at::empty(graph::evaluate(*value.shape, dimensions), at::TensorOptions(*value.dtype)));
+    }
+    made.values.resize(incoming_.size());
+    made.results.resize(outgoing_.size());
+  }
+}
+
+int Engine::tag(int microbatch, size_t edge) const {
+  // Tag 0.. of each lane: its tokens; then its edges.
+  return static_cast<int>(static_cast<size_t>(microbatch) + lanes_.size() * (edge + 1));
+}
+
+comm::ActionPlace Engine::place(const Action& action) const {
+  comm::ActionPlace place{action.stage, action.microbatch, -1, -1};
+  if (action.kind == ActionKind::RECV_F && !incoming_.empty()) {
+    place.from = transport_.ranks()[static_cast<size_t>(plan_.stages.edges[incoming_[0]].from_stage)];
+  } else if (action.kind == ActionKind::RECV_T) {
+    place.from = transport_.ranks().back();
+  } else if (action.kind == ActionKind::SEND_F && !outgoing_.empty()) {
+    place.to = transport_.ranks()[static_cast<size_t>(plan_.stages.edges[outgoing_[0]].to_stage)];
+  }
+  return place;
+}
+
+void Engine::forward(int microbatch, StepDriver& driver) {
+  Lane& at = lane(microbatch);
+  for (const auto& [name, id] : inputs_) {
+    executor_.set(id, driver.input(microbatch, name));
+  }
+  for (size_t i = 0; i < incoming_.size(); ++i) {
+    executor_.set(plan_.stages.edges[incoming_[i]].value, at.values[i].buffer);
+  }
+  for (size_t i = 0; i < states_.size(); ++i) {
+    executor_.set(states_[i], at.states[i]);
+  }
+  executor_.run();
+  for (size_t i = 0; i < outgoing_.size(); ++i) {
+    at.results[i] = executor_.get(plan_.stages.edges[outgoing_[i]].value).toTensor().contiguous();
+  }
+  if (!outputs_.empty()) {
+    std::vector<std::pair<std::string, at::Tensor>> values;
+    for (const auto& [name, id] : outputs_) {
+      values.emplace_back(name, executor_.get(id).toTensor());
+    }
+    driver.outputs(microbatch, values);
+  }
+  executor_.release_results();
+}
+
+int64_t Engine::send_values(int microbatch) {
+  Lane& at = lane(microbatch);
+  int64_t bytes = 0;
+  for (size_t i = 0; i < outgoing_.size(); ++i) {
+    bytes += static_cast<int64_t>(at.results[i].nbytes());
+    transport_.isend(at.results[i], plan_.stages.edges[outgoing_[i]].to_stage, tag(microbatch, outgoing_[i]));
+    at.results[i].reset();
+  }
+  return bytes;
+}
+
+void Engine::post_values(int microbatch, StepDriver& driver) {
+  Lane& at = lane(microbatch);
+  for (size_t i = 0; i < incoming_.size(); ++i) {
+    const partition::Edge& edge = plan_.stages.edges[incoming_[i]];
+    const graph::Value& value = plan_.graph.values[static_cast<size_t>(edge.value)];
+    Arrival& arrival = at.values[i];
+    if (!arrival.posted) {
+      fit(arrival.buffer, graph::evaluate(*value.shape, driver.dimensions(microbatch)), *value.dtype);
+      arrival.message = transport_.irecv(arrival.buffer, edge.from_stage, tag(microbatch, incoming_[i]));
+      arrival.posted = true;
+    }
+  }
+}
+
+void Engine::receive_values(int microbatch, StepDriver& driver) {
+  post_values(microbatch, driver);
+  for (Arrival& arrival : lane(microbatch).values) {
+    arrival.message.wait();
+    arrival.posted = false;
+  }
+}
+
+void Engine::post_tokens(int microbatch, StepDriver& driver) {
+  Arrival& arrival = lane(microbatch).tokens;
+  if (!arrival.posted) {
+    arrival.message = transport_.irecv(driver.tokens(microbatch), plan_.layout.pp - 1, microbatch);
+    arrival.posted = true;
+  }
+}
+
+void Engine::receive_tokens(int microbatch, StepDriver& driver) {
+  post_tokens(microbatch, driver);
+  Arrival& arrival = lane(microbatch).tokens;
+  arrival.message.wait();
+  arrival.posted = false;
+  driver.advance(microbatch);
+}
+
+int64_t Engine::send_tokens(int microbatch, StepDriver& driver) {
+  int64_t bytes = 0;
+  const at::Tensor tokens = driver.tokens(microbatch);
+  for (int peer = 0; peer + 1 < plan_.layout.pp; ++peer) {
+    transport_.isend(tokens, peer, microbatch);
+    bytes += static_cast<int64_t>(tokens.nbytes());
+  }
+  driver.advance(microbatch);
+  return bytes;
+}
+
+void Engine::execute(const Action& action, StepDriver& driver, StepStats& stats) {
+  const Clock::time_point start = Clock::now();
+  const int microbatch = action.microbatch;
+  switch (action.kind) {
+    case ActionKind::F:
+      forward(microbatch, driver);
+      stats.compute_s += seconds_since(start);
+      if (!is_last_stage()) {
+        post_tokens(microbatch, driver);
+      }
+      return;
+    case ActionKind::SEND_F:
+      stats.bytes_sent += send_values(microbatch);
+      return;
+    case ActionKind::SEND_T:
+      stats.bytes_sent += send_tokens(microbatch, driver);
+      break;
+    case ActionKind::RECV_F:
+      receive_values(microbatch, driver);
+      stats.wait_s += seconds_since(start);
+      return;
+    case ActionKind::RECV_T:
+      receive_tokens(microbatch, driver);
+      stats.wait_s += seconds_since(start);
+      break;
+  }
+  // The lane's next step is known now: its values may come.
+  if (driver.active(microbatch)) {
+    post_values(microbatch, driver);
+  }
+}
+
+StepStats Engine::run(const std::vector<Action>& actions, StepDriver& driver) {
+  const c10::InferenceMode inference;
+  StepStats stats;
+  for (const Action& action : actions) {
+    if (!driver.active(action.microbatch)) {
+      continue;
+    }
+    const std::string name = to_string(action);
+    world_.monitor().begin_action(name, place(action));
+    try {
+      execute(action, driver, stats);
+    } catch (...) {
+      Error error = current_error();
+      if (error.code() != ErrorCode::rank) {
+        error.add_context(fmt::format("rank {}, action {}", world_.rank(), name));
+      }
+      world_.monitor().end_action();
+      throw error;
+    }
+    world_.monitor().end_action();
+  }
+  return stats;
+}
+
+}  // namespace shardpipe::runtime

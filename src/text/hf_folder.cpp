@@ -1,0 +1,228 @@
+#include "text/hf_folder.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <map>
+#include <set>
+
+#include "base/error.h"
+#include "text/hf_class.h"
+#include "text/tokenizer_parts.h"
+
+namespace shardpipe::text {
+namespace {
+
+constexpr std::array kAttributes = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                    "pad_token", "cls_token", "mask_token"};
+
+bool is_attribute(const std::string& name) {
+  return std::find(kAttributes.begin(), kAttributes.end(), name) != kAttributes.end();
+}
+
+// A JSON file of the folder as an object; empty when there is none.
+Json read_optional(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path)) {
+    return Json::object();
+  }
+  Json json = read_json(path);
+  Fields(json, path.string());  // throws unless it is an object
+  return json;
+}
+
+// {"content": ..., flags}; absent flags are false, but `normalized` follows `special`.
+AddedToken token_object(const Fields& fields) {
+  const bool special = fields.boolean("special", false);
+  return {fields.string("content"),        fields.boolean("single_word", false),   fields.boolean("lstrip", false),
+          fields.boolean("rstrip", false), fields.boolean("normalized", !special), special};
+}
+
+AddedToken special_token(const std::string& content) {
+  return {content, false, false, false, false, true};
+}
+
+// Follows PreTrainedTokenizerBase._from_pretrained and TokenizersBackend.__init__ of transformers 5.
+class Reader {
+ public:
+  Reader(const std::filesystem::path& folder, TokenizerFile& file)
+      : file_(file),
+        config_(read_optional(folder / "tokenizer_config.json")),
+        config_where_((folder / "tokenizer_config.json").string()),
+        folder_(folder) {}
+
+  HfFolder read() {
+    const Fields config(config_, config_where_);
+    HfFolder out;
+    out.split_special_tokens = config.boolean("split_special_tokens", false);
+    find_class(config);
+    read_decoder(config);
+    if (class_ == nullptr) {
+      out.added_tokens.push_back(added_tokens(file_));
+    }
+    std::vector<AddedToken> tokens;
+    std::set<std::string> known;
+    for (const auto& [id, token] : by_id_) {
+      tokens.push_back(token);
+      known.insert(token.content);
+    }
+    if (class_ == nullptr) {
+      for (const AddedToken& token : out.added_tokens.front()) {
+        known.insert(token.content);
+      }
+    }
+    std::vector<AddedToken> again;
+    for (const AddedToken& token : special_tokens(config, class_)) {
+      again.push_back(special_token(token.content));
+      if (!known.contains(token.content)) {
+        tokens.push_back(token);
+      }
+    }
+    out.added_tokens.push_back(std::move(tokens));
+    if (class_ != nullptr) {
+      if (class_->adds_special_tokens_again) {
+        out.added_tokens.push_back(std::move(again));
+      }
+      rebuild(config);
+    }
+    return out;
+  }
+
+ private:
+  void find_class(const Fields& config) {
+    const std::filesystem::path path = folder_ / "config.json";
+    const Json model = read_optional(path);
+    const Fields model_fields(model, path.string());
+    std::string configured;
+    if (config.has("tokenizer_class")) {
+      configured = config.string("tokenizer_class");
+    } else if (model_fields.has("tokenizer_class")) {
+      configured = model_fields.string("tokenizer_class");
+    }
+    const std::string model_type = model_fields.has("model_type") ? model_fields.string("model_type") : "";
+    class_ = find_hf_class(configured, model_type, file_.fields.dump().find("\"ByteLevel\"") != std::string::npos);
+  }
+
+  // The added tokens by id: from tokenizer_config.json, else from the older files and tokenizer.json itself.
+  void read_decoder(const Fields& config) {
+    if (config.has("added_tokens_decoder")) {
+      const Fields decoder = config.object("added_tokens_decoder");
+      for (const auto& [key, json] : decoder.json().items()) {
+        uint32_t id = 0;
+        const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+        if (error != std::errc() || end != key.data() + key.size()) {
+          throw_input("{} has the key {:?}, must be a token id", decoder.where(), key);
+        }
+        by_id_[id] = token_object(Fields(json, decoder.where() + "." + key));
+      }
+      return;
+    }
+    legacy_ = read_optional(folder_ / "special_tokens_map.json");
+    const std::filesystem::path path = folder_ / "added_tokens.json";
+    const Json added = read_optional(path);
+    const std::vector<AddedToken> named = special_tokens(config, nullptr);
+    for (const auto& [content, json] : added.items()) {
+      const std::optional<uint32_t> id = token_id(json);
+      if (!id) {
+        throw_input(
+            "{} gives {:?} the id {}, must be an integer from 0 to 4294967295", path.string(), content,
+            one_line(json.dump()));
+      }
+      const bool special =
+          std::any_of(named.begin(), named.end(), [&](const AddedToken& token) { return token.content == content; });
+      by_id_[*id] = special ? special_token(content) : AddedToken{content};
+    }
+    const Fields fields(file_.fields, file_.where);
+    if (fields.has("added_tokens")) {
+      for (const Fields& token : fields.objects("added_tokens")) {
+        by_id_[token.id("id")] = added_token(token);
+      }
+    }
+  }
+
+  // What a setting is: that of special_tokens_map.json where it is read, else that of tokenizer_config.json.
+  const Json* setting(const Fields& config, const std::string& name) const {
+    for (const Json* json : {&legacy_, &config.json()}) {
+      if (const auto found = json->find(name); found != json->end()) {
+        return &*found;
+      }
+    }
+    return nullptr;
+  }
+
+  // The named special tokens in the order in which new ones get their ids. `defaults` (or null) has those of a class.
+  std::vector<AddedToken> special_tokens(const Fields& config, const HfClass* defaults) const {
+    std::vector<AddedToken> out;
+    const auto take = [&](const Json& value) {
+      if (value.is_string()) {
+        out.push_back(special_token(value.get<std::string>()));
+      } else if (!value.is_null()) {
+        out.push_back(token_object(Fields(value, config_where_ + ": a special token")));
+        out.back().special = true;
+      }
+    };
+    for (const char* name : kAttributes) {
+      if (const Json* value = setting(config, name)) {
+        take(*value);
+      } else if (defaults != nullptr) {
+        for (const auto& [attribute, content] : defaults->defaults) {
+          if (std::string_view(attribute) == name) {
+            out.push_back(special_token(content));
+          }
+        }
+      }
+    }
+    for (const Json* json : {&config.json(), &legacy_}) {
+      for (const auto& [key, value] : json->items()) {
+        if (key.ends_with("_token") && !is_attribute(key) && value.is_string()) {
+          take(value);
+        }
+      }
+    }
+    const Json* extra = setting(config, "extra_special_tokens");
+    if (extra == nullptr || extra->empty()) {
+      extra = setting(config, "additional_special_tokens");
+    }
+    if (extra != nullptr && extra->is_structured()) {
+      for (const Json& value : *extra) {
+        take(value);
+      }
+    }
+    return out;
+  }
+
+  void rebuild(const Fields& config) {
+    const auto model = file_.fields.find("model");
+    if (model == file_.fields.end() || !model->is_object()) {
+      return;  // refused with a message of its own when the model is made
+    }
+    Json& fields = file_.fields;
+    const Json pre_tokenizer = class_->pre_tokenizer(config.boolean("add_prefix_space", false));
+    fields["normalizer"] = class_->normalizer;
+    fields["pre_tokenizer"] = pre_tokenizer;
+    fields["decoder"] = {{"type", "ByteLevel"}};
+    if (!class_->keeps_post_processor) {
+      fields["post_processor"] = nullptr;
+    }
+    for (const char* option :
+         {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback",
+          "ignore_merges"}) {
+      (*model)[option] = nullptr;
+    }
+  }
+
+  TokenizerFile& file_;
+  Json config_;
+  std::string config_where_;
+  std::filesystem::path folder_;
+  Json legacy_ = Json::object();  // special_tokens_map.json
+  const HfClass* class_ = nullptr;
+  std::map<uint32_t, AddedToken> by_id_;
+};
+
+}  // namespace
+
+HfFolder read_hf_folder(const std::filesystem::path& folder, TokenizerFile& file) {
+  return Reader(folder, file).read();
+}
+
+}  // namespace shardpipe::text

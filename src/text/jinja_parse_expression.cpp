@@ -1,0 +1,487 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "text/jinja_budget.h"
+#include "text/jinja_parser.h"
+
+namespace shardpipe::text::jinja {
+namespace {
+
+template <typename... Parts>
+std::vector<ExpressionPtr> operands(Parts... parts) {
+  std::vector<ExpressionPtr> list;
+  (list.push_back(std::move(parts)), ...);
+  return list;
+}
+
+}  // namespace
+
+ExpressionPtr Parser::make(ExpressionKind kind, int line, std::vector<ExpressionPtr> parts, std::string name) {
+  auto node = std::make_unique<Expression>();
+  node->kind = kind;
+  node->line = line;
+  node->name = std::move(name);
+  node->operands = std::move(parts);
+  for (const ExpressionPtr& part : node->operands) {
+    node->depth = std::max(node->depth, part ? part->depth + 1 : 1);
+  }
+  if (node->depth > kMaxChain) {
+    fail_syntax(fmt::format("an expression chains more than {} operations", kMaxChain), line);
+  }
+  return node;
+}
+
+ExpressionPtr Parser::parse_target(TargetKind kind, std::string_view end_name) {
+  if (kind == TargetKind::name_only) {
+    const Token token = expect_name();
+    static constexpr std::string_view kConstants[] = {"true", "false", "none", "True", "False", "None"};
+    if (std::find(std::begin(kConstants), std::end(kConstants), token.text) != std::end(kConstants)) {
+      fail_syntax(fmt::format("can't assign to '{}'", token.text), token.line);
+    }
+    return make(ExpressionKind::name, token.line, {}, token.text);
+  }
+  const int line = current().line;
+  std::vector<ExpressionPtr> parts;
+  bool tuple = false;
+  while (true) {
+    if (!parts.empty()) {
+      expect_sign(",");
+    }
+    if (at_tuple_end(end_name)) {
+      break;
+    }
+    parts.push_back(parse_primary(kind == TargetKind::with_namespace));
+    if (!current().is_sign(",")) {
+      break;
+    }
+    tuple = true;
+  }
+  if (parts.empty()) {
+    fail_unexpected("an expression");
+  }
+  ExpressionPtr target = tuple ? make(ExpressionKind::tuple, line, std::move(parts)) : std::move(parts[0]);
+  const auto assignable = [](const auto& self, const Expression& node) -> bool {
+    if (node.kind == ExpressionKind::tuple) {
+      return std::all_of(
+          node.operands.begin(), node.operands.end(), [&](const auto& part) { return self(self, *part); });
+    }
+    return node.kind == ExpressionKind::name || node.kind == ExpressionKind::member;
+  };
+  if (!assignable(assignable, *target)) {
+    fail_syntax("can't assign to this expression", line);
+  }
+  return target;
+}
+
+bool Parser::at_tuple_end(std::string_view end_name) const {
+  const TokenKind kind = current().kind;
+  return kind == TokenKind::variable_end || kind == TokenKind::block_end || current().is_sign(")") ||
+         (!end_name.empty() && current().is_name(end_name));
+}
+
+ExpressionPtr Parser::parse_tuple(bool conditional, std::string_view end_name, bool parentheses) {
+  const int line = current().line;
+  std::vector<ExpressionPtr> parts;
+  bool tuple = false;
+  while (true) {
+    if (!parts.empty()) {
+      expect_sign(",");
+    }
+    if (at_tuple_end(end_name)) {
+      break;
+    }
+    parts.push_back(parse_expression(conditional));
+    if (!current().is_sign(",")) {
+      break;
+    }
+    tuple = true;
+  }
+  if (!tuple && !parts.empty()) {
+    return std::move(parts[0]);
+  }
+  if (!tuple && !parentheses) {
+    fail_unexpected("an expression");
+  }
+  return make(ExpressionKind::tuple, line, std::move(parts));
+}
+
+ExpressionPtr Parser::parse_expression(bool conditional) {
+  const Nesting nesting(*this);
+  return conditional ? parse_conditional() : parse_or();
+}
+
+ExpressionPtr Parser::parse_conditional() {
+  int line = current().line;
+  ExpressionPtr value = parse_or();
+  while (skip_name("if")) {
+    ExpressionPtr test = parse_or();
+    ExpressionPtr other = skip_name("else") ? parse_expression() : nullptr;
+    value = make(ExpressionKind::conditional, line, operands(std::move(test), std::move(value), std::move(other)));
+    line = current().line;
+  }
+  return value;
+}
+
+ExpressionPtr Parser::parse_or() {
+  ExpressionPtr left = parse_and();
+  while (current().is_name("or")) {
+    const int line = next().line;
+    left = make(ExpressionKind::logical_or, line, operands(std::move(left), parse_and()));
+  }
+  return left;
+}
+
+ExpressionPtr Parser::parse_and() {
+  ExpressionPtr left = parse_not();
+  while (current().is_name("and")) {
+    const int line = next().line;
+    left = make(ExpressionKind::logical_and, line, operands(std::move(left), parse_not()));
+  }
+  return left;
+}
+
+ExpressionPtr Parser::parse_not() {
+  if (!current().is_name("not")) {
+    return parse_compare();
+  }
+  const Nesting nesting(*this);
+  const int line = next().line;
+  return make(ExpressionKind::logical_not, line, operands(parse_not()));
+}
+
+ExpressionPtr Parser::parse_compare() {
+  const int line = current().line;
+  std::vector<ExpressionPtr> parts = operands(parse_sum());
+  std::vector<std::string> signs;
+  while (true) {
+    static constexpr std::string_view kSigns[] = {"==", "!=", "<", "<=", ">", ">="};
+    if (current().kind == TokenKind::sign &&
+        std::find(std::begin(kSigns), std::end(kSigns), current().text) != std::end(kSigns)) {
+      signs.push_back(next().text);
+    } else if (skip_name("in")) {
+      signs.emplace_back("in");
+    } else if (current().is_name("not") && look().is_name("in")) {
+      next();
+      next();
+      signs.emplace_back("not in");
+    } else {
+      break;
+    }
+    parts.push_back(parse_sum());
+  }
+  if (signs.empty()) {
+    return std::move(parts[0]);
+  }
+  ExpressionPtr node = make(ExpressionKind::compare, line, std::move(parts));
+  node->signs = std::move(signs);
+  return node;
+}
+
+ExpressionPtr Parser::parse_sum() {
+  ExpressionPtr left = parse_concat();
+  while (current().is_sign("+") || current().is_sign("-")) {
+    const Token sign = next();
+    left = make(ExpressionKind::arithmetic, sign.line, operands(std::move(left), parse_concat()), sign.text);
+  }
+  return left;
+}
+
+ExpressionPtr Parser::parse_concat() {
+  const int line = current().line;
+  std::vector<ExpressionPtr> parts = operands(parse_product());
+  while (skip_sign("~")) {
+    parts.push_back(parse_product());
+  }
+  return parts.size() == 1 ? std::move(parts[0]) : make(ExpressionKind::concat, line, std::move(parts));
+}
+
+ExpressionPtr Parser::parse_product() {
+  ExpressionPtr left = parse_power();
+  while (current().is_sign("*") || current().is_sign("/") || current().is_sign("//") || current().is_sign("%")) {
+    const Token sign = next();
+    left = make(ExpressionKind::arithmetic, sign.line, operands(std::move(left), parse_power()), sign.text);
+  }
+  return left;
+}
+
+ExpressionPtr Parser::parse_power() {
+  // Jinja's power binds to the left, unlike Python's.
+  ExpressionPtr left = parse_unary();
+  while (current().is_sign("**")) {
+    const int line = next().line;
+    left = make(ExpressionKind::arithmetic, line, operands(std::move(left), parse_unary()), "**");
+  }
+  return left;
+}
+
+ExpressionPtr Parser::parse_unary(bool with_filter) {
+  const int line = current().line;
+  ExpressionPtr node;
+  if (current().is_sign("-") || current().is_sign("+")) {
+    const Nesting nesting(*this);
+    const auto kind = next().text == "-" ? ExpressionKind::negate : ExpressionKind::positive;
+    node = make(kind, line, operands(parse_unary(false)));
+  } else {
+    node = parse_primary();
+  }
+  node = parse_postfix(std::move(node));
+  return with_filter ? parse_filters_and_tests(std::move(node)) : std::move(node);
+}
+
+ExpressionPtr Parser::parse_primary(bool with_namespace) {
+  const Token token = current();
+  const auto constant = [&](Value value) {
+    ExpressionPtr node = make(ExpressionKind::constant, token.line);
+    node->value = std::move(value);
+    return node;
+  };
+  if (token.is_sign("[")) {
+    return parse_list();
+  }
+  if (token.is_sign("{")) {
+    return parse_dict();
+  }
+  next();
+  if (token.is_sign("(")) {
+    ExpressionPtr node = parse_tuple(true, {}, true);
+    expect_sign(")");
+    return node;
+  }
+  if (token.kind == TokenKind::text) {
+    std::string text = token.text;
+    while (current().kind == TokenKind::text) {
+      text += next().text;
+    }
+    return constant(Value(std::move(text)));
+  }
+  if (token.kind == TokenKind::integer || token.kind == TokenKind::real) {
+    return constant(token.value);
+  }
+  if (token.kind != TokenKind::name) {
+    fail_syntax(fmt::format("unexpected '{}'", one_line(token.text)), token.line);
+  }
+  if (token.text == "true" || token.text == "True" || token.text == "false" || token.text == "False") {
+    return constant(Value(token.text == "true" || token.text == "True"));
+  }
+  if (token.text == "none" || token.text == "None") {
+    return constant(None{});
+  }
+  if (with_namespace && skip_sign(".")) {
+    ExpressionPtr node = make(ExpressionKind::member, token.line, {}, token.text);
+    node->attribute = expect_name().text;
+    return node;
+  }
+  ++mentions_[token.text];
+  return make(ExpressionKind::name, token.line, {}, token.text);
+}
+
+ExpressionPtr Parser::parse_list() {
+  const int line = next().line;
+  std::vector<ExpressionPtr> items;
+  while (!current().is_sign("]")) {
+    if (!items.empty()) {
+      expect_sign(",");
+      if (current().is_sign("]")) {
+        break;
+      }
+    }
+    items.push_back(parse_expression());
+  }
+  expect_sign("]");
+  return make(ExpressionKind::list, line, std::move(items));
+}
+
+ExpressionPtr Parser::parse_dict() {
+  const int line = next().line;
+  std::vector<ExpressionPtr> items;
+  while (!current().is_sign("}")) {
+    if (!items.empty()) {
+      expect_sign(",");
+      if (current().is_sign("}")) {
+        break;
+      }
+    }
+    items.push_back(parse_expression());
+    expect_sign(":");
+    items.push_back(parse_expression());
+  }
+  expect_sign("}");
+  return make(ExpressionKind::dict, line, std::move(items));
+}
+
+ExpressionPtr Parser::parse_postfix(ExpressionPtr node) {
+  while (true) {
+    if (current().is_sign(".") || current().is_sign("[")) {
+      node = parse_subscript(std::move(node));
+    } else if (current().is_sign("(")) {
+      node = parse_call(std::move(node));
+    } else {
+      return node;
+    }
+  }
+}
+
+ExpressionPtr Parser::parse_filters_and_tests(ExpressionPtr node) {
+  while (true) {
+    if (current().is_sign("|")) {
+      node = parse_filter(std::move(node));
+    } else if (current().is_name("is")) {
+      node = parse_test(std::move(node));
+    } else if (current().is_sign("(")) {
+      node = parse_call(std::move(node));
+    } else {
+      return node;
+    }
+  }
+}
+
+ExpressionPtr Parser::parse_subscript(ExpressionPtr node) {
+  const Token token = next();
+  if (token.text == "[") {
+    if (current().is_sign("]")) {
+      fail_unexpected("an expression");
+    }
+    return parse_slice(std::move(node));
+  }
+  const Token attribute = next();
+  if (attribute.kind == TokenKind::name) {
+    return make(ExpressionKind::attribute, token.line, operands(std::move(node)), attribute.text);
+  }
+  if (attribute.kind != TokenKind::integer) {
+    fail_syntax("expected name or number", attribute.line);
+  }
+  ExpressionPtr index = make(ExpressionKind::constant, attribute.line);
+  index->value = attribute.value;
+  return make(ExpressionKind::item, token.line, operands(std::move(node), std::move(index)));
+}
+
+// What follows "[": an index, several (a tuple), or a slice.
+ExpressionPtr Parser::parse_slice(ExpressionPtr node) {
+  const int line = current().line;
+  ExpressionPtr bounds[3];
+  bool slice = false;
+  for (int i = 0; i < 3; ++i) {
+    if (!current().is_sign(":") && !current().is_sign("]") && !current().is_sign(",")) {
+      bounds[i] = parse_expression();
+    }
+    if (i == 2 || !skip_sign(":")) {
+      break;
+    }
+    slice = true;
+  }
+  if (slice) {
+    if (!current().is_sign("]")) {
+      fail_unexpected("']'");
+    }
+    next();
+    return make(
+        ExpressionKind::slice, line,
+        operands(std::move(node), std::move(bounds[0]), std::move(bounds[1]), std::move(bounds[2])));
+  }
+  if (current().is_sign("]")) {
+    next();
+    return make(ExpressionKind::item, line, operands(std::move(node), std::move(bounds[0])));
+  }
+  std::vector<ExpressionPtr> parts = operands(std::move(bounds[0]));
+  while (!current().is_sign("]")) {
+    expect_sign(",");
+    parts.push_back(parse_expression());
+  }
+  next();
+  return make(
+      ExpressionKind::item, line, operands(std::move(node), make(ExpressionKind::tuple, line, std::move(parts))));
+}
+
+CallArguments Parser::parse_arguments(int& depth) {
+  const int line = current().line;
+  expect_sign("(");
+  CallArguments arguments;
+  const auto ensure = [line](bool valid) {
+    if (!valid) {
+      fail_syntax("invalid syntax for function call expression", line);
+    }
+  };
+  const auto parse = [&] {
+    ExpressionPtr value = parse_expression();
+    depth = std::max(depth, value->depth + 1);
+    return value;
+  };
+  bool first = true;
+  while (!current().is_sign(")")) {
+    if (!std::exchange(first, false)) {
+      expect_sign(",");
+      if (current().is_sign(")")) {
+        break;
+      }
+    }
+    if (skip_sign("*")) {
+      ensure(!arguments.star && !arguments.double_star);
+      arguments.star = parse();
+    } else if (skip_sign("**")) {
+      ensure(!arguments.double_star);
+      arguments.double_star = parse();
+    } else if (current().kind == TokenKind::name && look().is_sign("=")) {
+      ensure(!arguments.double_star);
+      const std::string name = next().text;
+      next();
+      arguments.named.emplace_back(name, parse());
+    } else {
+      ensure(!arguments.star && !arguments.double_star && arguments.named.empty());
+      arguments.positional.push_back(parse());
+    }
+  }
+  expect_sign(")");
+  return arguments;
+}
+
+ExpressionPtr Parser::parse_call(ExpressionPtr node) {
+  ExpressionPtr call = make(ExpressionKind::call, current().line, operands(std::move(node)));
+  call->arguments = parse_arguments(call->depth);
+  return call;
+}
+
+ExpressionPtr Parser::parse_filter(ExpressionPtr node, bool inline_start) {
+  while (inline_start || current().is_sign("|")) {
+    if (!std::exchange(inline_start, false)) {
+      next();
+    }
+    const Token token = expect_name();
+    std::string name = token.text;
+    while (skip_sign(".")) {
+      name += "." + expect_name().text;
+    }
+    node = make(ExpressionKind::filter, token.line, operands(std::move(node)), name);
+    if (current().is_sign("(")) {
+      node->arguments = parse_arguments(node->depth);
+    }
+  }
+  return node;
+}
+
+ExpressionPtr Parser::parse_test(ExpressionPtr node) {
+  const int line = next().line;
+  const bool negated = skip_name("not");
+  std::string name = expect_name().text;
+  while (skip_sign(".")) {
+    name += "." + expect_name().text;
+  }
+  node = make(ExpressionKind::test, line, operands(std::move(node)), name);
+  const Token& token = current();
+  const bool argument_follows =
+      token.kind == TokenKind::text || token.kind == TokenKind::integer || token.kind == TokenKind::real ||
+      token.is_sign("[") || token.is_sign("{") ||
+      (token.kind == TokenKind::name && token.text != "else" && token.text != "or" && token.text != "and");
+  if (token.is_sign("(")) {
+    node->arguments = parse_arguments(node->depth);
+  } else if (argument_follows) {
+    if (token.is_name("is")) {
+      fail_syntax("you cannot chain multiple tests with is", line);
+    }
+    node->arguments.positional.push_back(parse_postfix(parse_primary()));
+  }
+  return negated ? make(ExpressionKind::logical_not, line, operands(std::move(node))) : std::move(node);
+}
+
+}  // namespace shardpipe::text::jinja

@@ -1,0 +1,234 @@
+// How a job ends when a rank fails: its own status, one line, soon, and no process left.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "comm/process.h"
+#include "comm/socket.h"
+
+namespace shardpipe::comm::test {
+namespace {
+
+using testing::HasSubstr;
+
+// A loaded machine starts processes slowly; from failure to end is asserted apart from it.
+constexpr double kStartLimit = 60;
+// All ranks end 2 to 3 s after a failure; the rest is for machines with more to do.
+constexpr double kEndLimit = 8;
+
+struct Outcome {
+  int status = 0;
+  std::string err;
+  double seconds = 0;  ///< from `ready` to the end
+};
+
+/// A variable that marks the processes of one job.
+std::string mark() {
+  static int number = 0;
+  return "SHARDPIPE_TEST_MARK=" + std::to_string(::getpid()) + "-" + std::to_string(number++) + ";";
+}
+
+Variables with_mark(Variables variables, const std::string& text) {
+  variables.emplace_back("SHARDPIPE_TEST_MARK", text.substr(text.find('=') + 1));
+  return variables;
+}
+
+Outcome run(int ranks, std::vector<std::string> scenario, const Variables& variables = {}) {
+  const std::string job = mark();
+  scenario.insert(scenario.begin(), {"launch", std::to_string(ranks)});
+  Process process(player(scenario), with_mark(variables, job));
+  EXPECT_TRUE(process.read_until([&](const std::string& out) { return all_ready(out, ranks); }, kStartLimit))
+      << process.err;
+  const Clock::time_point start = Clock::now();
+  Outcome outcome;
+  outcome.status = process.wait(40);
+  outcome.seconds = seconds_since(start);
+  outcome.err = process.err;
+  EXPECT_TRUE(none_left(job));
+  EXPECT_EQ(count(outcome.err, "error["), 1) << outcome.err;
+  EXPECT_EQ(count(outcome.err, "\n"), 1) << outcome.err;
+  return outcome;
+}
+
+TEST(Failure, RankThrows) {
+  for (const char* rank : {"0", "1", "2"}) {
+    const Outcome outcome = run(3, {"misbehave", "throw", rank});
+    EXPECT_EQ(outcome.status, 3) << "its own code";
+    EXPECT_THAT(outcome.err, HasSubstr(std::string("is broken, rank ") + rank + "; hint: mend it"));
+    EXPECT_LT(outcome.seconds, kEndLimit);
+  }
+}
+
+TEST(Failure, RankThrowsWhileTheOthersComputeForLong) {
+  const Outcome outcome = run(3, {"misbehave", "throw-while-others-compute", "1"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("error[internal]: rank 1 fails while the others compute"));
+  EXPECT_LT(outcome.seconds, kEndLimit);
+}
+
+TEST(Failure, RankThrowsDuringABroadcast) {
+  Process process(player({"launch", "3", "throw-during-broadcast"}));
+  EXPECT_EQ(process.wait(), 1);
+  EXPECT_EQ(process.err, "error[io]: disk full\n");
+}
+
+TEST(Failure, RankCrashes) {
+  const Outcome outcome = run(2, {"misbehave", "raise", "1", std::to_string(SIGSEGV)});
+  EXPECT_EQ(outcome.status, 4);
+  EXPECT_THAT(outcome.err, HasSubstr("error[rank]: rank 1 died (signal 11, segmentation fault)"));
+  EXPECT_LT(outcome.seconds, kEndLimit);
+}
+
+TEST(Failure, RankExits) {
+  Outcome outcome = run(2, {"misbehave", "exit", "1", "7"});
+  EXPECT_EQ(outcome.status, 7);
+  EXPECT_THAT(outcome.err, HasSubstr("error[rank]: rank 1 ended with status 7 and gave no reason"));
+  outcome = run(2, {"misbehave", "exit", "0", "0"});
+  EXPECT_EQ(outcome.status, 4) << "it left without a word, which the other noticed";
+  EXPECT_THAT(outcome.err, HasSubstr("error[rank]: rank 1: lost connection to rank 0 in action 1RECV_F0"));
+}
+
+TEST(Failure, StoppedRankIsNamed) {
+  for (const char* rank : {"0", "1"}) {
+    const Outcome outcome =
+        run(3, {"misbehave", "raise", rank, std::to_string(SIGSTOP)}, {{"SHARDPIPE_TEST_HEARTBEAT_MS", "2000"}});
+    EXPECT_EQ(outcome.status, 4);
+    EXPECT_THAT(
+        outcome.err, HasSubstr(std::string("error[rank]: rank ") + rank + " stopped responding: no heartbeat for 2 s"));
+    EXPECT_LT(outcome.seconds, 2 + kEndLimit);
+  }
+}
+
+TEST(Failure, WatchdogNamesTheStuckAction) {
+  const Variables timeout = {{"SHARDPIPE_TEST_TIMEOUT_MS", "2000"}};
+  Outcome outcome = run(2, {"misbehave", "loop", "0"}, timeout);
+  EXPECT_EQ(outcome.status, 4);
+  EXPECT_THAT(
+      outcome.err,
+      HasSubstr("error[rank]: rank 1: action 1RECV_F0 (stage 1, microbatch 0, from rank 0) did not end within 2 s"));
+  EXPECT_LT(outcome.seconds, 2 + kEndLimit);
+  outcome = run(2, {"misbehave", "compute", "0"}, timeout);
+  EXPECT_EQ(outcome.status, 4);
+  EXPECT_THAT(outcome.err, HasSubstr("error[rank]: rank 0: action 0F3 (stage 0, microbatch 3) did not end within 2 s"))
+      << "the cause, not the one that waits for it";
+  EXPECT_LT(outcome.seconds, 2 + kEndLimit);
+}
+
+TEST(Failure, BeforeTheRanksMeetOneLineIsPrinted) {
+  Process process(player({"launch", "4", "fail-before-meeting"}));
+  EXPECT_EQ(process.wait(), 2);
+  EXPECT_EQ(count(process.err, "error[usage]: rank "), 1) << process.err;
+}
+
+/// Kills a random rank of a job that sends all the time.
+TEST(Failure, KilledRank) {
+  std::mt19937 random(20260731);
+  double slowest = 0;
+  const int rounds = 4 * fuzz_scale();
+  for (int round = 0; round < rounds; ++round) {
+    const int ranks = 2 + static_cast<int>(random() % 3);
+    const int victim = round % ranks;
+    const std::string job = mark();
+    Process process(player({"launch", std::to_string(ranks), "ring"}), with_mark({}, job));
+    ASSERT_TRUE(process.read_until([&](const std::string& out) { return all_ready(out, ranks); }, kStartLimit));
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 30'000));
+    const Clock::time_point start = Clock::now();
+    ::kill(ready_ranks(process.out, ranks)[victim], SIGKILL);
+    ASSERT_EQ(process.wait(40), 4) << process.err;
+    slowest = std::max(slowest, seconds_since(start));
+    ASSERT_EQ(
+        process.err, "error[rank]: rank " + std::to_string(victim) +
+                         " died (signal 9, killed); hint: the system kills a process when memory runs out\n");
+    ASSERT_TRUE(none_left(job));
+  }
+  EXPECT_LT(slowest, kEndLimit);
+  std::printf("%d kills, slowest end after %.2f s\n", rounds, slowest);
+}
+
+/// Kills a random process of the job, the launcher included, at a random moment of its start.
+TEST(Failure, KilledWhileStarting) {
+  std::mt19937 random(7);
+  const int rounds = 4 * fuzz_scale();
+  for (int round = 0; round < rounds; ++round) {
+    const std::string job = mark();
+    Process process(player({"launch", "3", "stays", "1500"}), with_mark({}, job));
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 1200));
+    const std::vector<pid_t> alive = processes_with(job);
+    ASSERT_FALSE(alive.empty());
+    const pid_t victim = alive[random() % alive.size()];
+    ::kill(victim, SIGKILL);
+    const int status = process.wait(40);
+    if (victim == process.pid()) {
+      ASSERT_EQ(status, -SIGKILL);
+    } else {
+      ASSERT_EQ(status, 4) << process.err;
+      ASSERT_EQ(count(process.err, "died (signal 9, killed)"), 1) << process.err;
+      ASSERT_EQ(count(process.err, "error["), 1) << process.err;
+    }
+    ASSERT_TRUE(none_left(job));
+  }
+}
+
+/// No launcher watches: rank 0 serves the store, and whoever is left finds out by itself.
+TEST(Failure, KilledRankWithoutLauncher) {
+  std::mt19937 random(11);
+  const int rounds = 3 * fuzz_scale();
+  double slowest = 0;
+  for (int round = 0; round < rounds; ++round) {
+    constexpr int kRanks = 3;
+    const int victim = round % kRanks;
+    const int port = port_of(listen_on("127.0.0.1", 0));
+    std::vector<std::unique_ptr<Process>> ranks;
+    for (int rank = 0; rank < kRanks; ++rank) {
+      ranks.push_back(std::make_unique<Process>(
+          player({"ring"}), Variables{
+                                {"RANK", std::to_string(rank)},
+                                {"WORLD_SIZE", std::to_string(kRanks)},
+                                {"MASTER_ADDR", "127.0.0.1"},
+                                {"MASTER_PORT", std::to_string(port)}}));
+    }
+    for (auto& rank : ranks) {
+      ASSERT_TRUE(rank->read_until([](const std::string& out) { return all_ready(out, 1); }, kStartLimit)) << rank->err;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 30'000));
+    const Clock::time_point start = Clock::now();
+    ranks[victim]->send(SIGKILL);
+    std::string lines;
+    for (int rank = 0; rank < kRanks; ++rank) {
+      ASSERT_EQ(ranks[rank]->wait(40), rank == victim ? -SIGKILL : 4) << ranks[rank]->err;
+      lines += ranks[rank]->err;
+    }
+    slowest = std::max(slowest, seconds_since(start));
+    ASSERT_EQ(count(lines, "error["), 1) << lines;
+    if (victim == 0) {
+      ASSERT_THAT(lines, HasSubstr("error[rank]: rank 0 died or stopped responding: rank 1 lost the store"));
+    } else {
+      ASSERT_THAT(lines, HasSubstr("lost connection to rank " + std::to_string(victim)));
+    }
+  }
+  EXPECT_LT(slowest, kEndLimit);
+  std::printf("%d kills, slowest end after %.2f s\n", rounds, slowest);
+}
+
+TEST(Failure, RankZeroServesAndFails) {
+  const int port = port_of(listen_on("127.0.0.1", 0));
+  std::vector<std::unique_ptr<Process>> ranks;
+  for (int rank = 0; rank < 3; ++rank) {
+    ranks.push_back(std::make_unique<Process>(
+        player({"misbehave", "throw", "0"}), Variables{
+                                                 {"RANK", std::to_string(rank)},
+                                                 {"WORLD_SIZE", "3"},
+                                                 {"MASTER_ADDR", "localhost"},
+                                                 {"MASTER_PORT", std::to_string(port)}}));
+  }
+  EXPECT_EQ(ranks[0]->wait(), 3);
+  EXPECT_THAT(ranks[0]->err, HasSubstr("is broken, rank 0"));
+  for (const int victim : {1, 2}) {
+    EXPECT_EQ(ranks[victim]->wait(), 4);
+    EXPECT_EQ(ranks[victim]->err, "") << "the store stayed until they knew";
+  }
+}
+
+}  // namespace
+}  // namespace shardpipe::comm::test

@@ -1,0 +1,73 @@
+#pragma once
+
+// Model folders for tests: configurations without weights, and what an error must say.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+
+namespace shardpipe::test {
+
+inline Json llama_json() {
+  return Json::parse(R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 101,
+    "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "eos_token_id": 2,
+    "hidden_act": "silu", "tie_word_embeddings": false, "rope_theta": 10000.0})");
+}
+
+inline Json gpt2_json() {
+  return Json::parse(R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": 93, "n_embd": 48,
+    "n_layer": 3, "n_head": 4, "n_positions": 64, "eos_token_id": 7})");
+}
+
+/// `base` with the keys of `changes` set; a key that is to go is given as the string "REMOVE".
+inline Json with(Json base, const Json& changes) {
+  for (const auto& [key, value] : changes.items()) {
+    if (value == "REMOVE") {
+      base.erase(key);
+    } else {
+      base[key] = value;
+    }
+  }
+  return base;
+}
+
+/// A folder that lives as long as the object.
+class ModelFolder {
+ public:
+  ModelFolder() {
+    std::string name = ::testing::TempDir() + "shardpipe-hf-XXXXXX";
+    path_ = mkdtemp(name.data());
+  }
+  explicit ModelFolder(const Json& config) : ModelFolder() { write("config.json", config.dump()); }
+  ~ModelFolder() { std::filesystem::remove_all(path_); }
+  ModelFolder(const ModelFolder&) = delete;
+  ModelFolder& operator=(const ModelFolder&) = delete;
+
+  const std::filesystem::path& path() const { return path_; }
+  void write(const char* file, const std::string& text) const { write_file(path_ / file, text); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+/// Checks that `call` throws an Error of that code whose line holds every one of `parts`.
+inline void expect_error(ErrorCode code, const std::vector<std::string>& parts, const std::function<void()>& call) {
+  try {
+    call();
+    ADD_FAILURE() << "no error that says " << parts.front();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code) << error.what();
+    for (const std::string& part : parts) {
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what() << "\nlacks: " << part;
+    }
+  }
+}
+
+}  // namespace shardpipe::test

@@ -1,0 +1,264 @@
+#include "each_simd_level.h"
+#include "kernels/ops.h"
+#include "kernels/reference.h"
+#include "kernels/segments.h"
+
+namespace shardpipe::kernels {
+namespace {
+
+using test::bitwise_equal;
+using test::close;
+
+/// A run of tokens of one slot: `count` tokens from `position` on.
+struct Run {
+  int64_t slot;
+  int64_t position;
+  int64_t count;
+};
+
+struct Case {
+  int64_t heads;
+  int64_t kv_heads;
+  int64_t head_dim;
+  int64_t capacity;
+  std::vector<Run> runs;
+  at::ScalarType dtype = at::kFloat;
+};
+
+struct Inputs {
+  at::Tensor q, k, v, k_cache, v_cache, slots, positions;
+};
+
+Inputs make_inputs(const Case& c) {
+  std::vector<int64_t> slots;
+  std::vector<int64_t> positions;
+  int64_t rows = 1;
+  for (const Run& run : c.runs) {
+    for (int64_t i = 0; i < run.count; ++i) {
+      slots.push_back(run.slot);
+      positions.push_back(run.position + i);
+    }
+    rows = std::max(rows, run.slot + 1);
+  }
+  const auto tokens = static_cast<int64_t>(slots.size());
+  Inputs in;
+  in.q = randn({tokens, c.heads, c.head_dim}, c.dtype);
+  in.k = randn({tokens, c.kv_heads, c.head_dim}, c.dtype);
+  in.v = randn({tokens, c.kv_heads, c.head_dim}, c.dtype);
+  in.k_cache = randn({rows, c.kv_heads, c.capacity, c.head_dim}, c.dtype);
+  in.v_cache = randn({rows, c.kv_heads, c.capacity, c.head_dim}, c.dtype);
+  in.slots = at::tensor(slots, at::kLong);
+  in.positions = at::tensor(positions, at::kLong);
+  return in;
+}
+
+at::Tensor run(const Inputs& in, double scale) {
+  return cached_attention(in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, scale);
+}
+
+// Softmax attention written out in float64, token by token. Errors: a score is a dot product of head_dim terms, its
+// exponential multiplies it by at most exp(2 error of the largest score) in numerator and denominator together; then
+// sums of `length` terms and, where the weights are rounded to bfloat16 before they meet the values (flash attention),
+// one unit of that; then the rounding of the result.
+test::Expected expected_attention(const Inputs& in, double scale) {
+  const at::Tensor q = in.q.to(at::kDouble);
+  const at::Tensor k_cache = in.k_cache.to(at::kDouble);
+  const at::Tensor v_cache = in.v_cache.to(at::kDouble);
+  const int64_t tokens = q.size(0);
+  for (int64_t t = 0; t < tokens; ++t) {
+    const auto slot = in.slots[t].item<int64_t>();
+    const auto position = in.positions[t].item<int64_t>();
+    k_cache.select(0, slot).select(1, position).copy_(in.k[t].to(at::kDouble));
+    v_cache.select(0, slot).select(1, position).copy_(in.v[t].to(at::kDouble));
+  }
+  const auto dtype = in.q.scalar_type();
+  const int64_t groups = q.size(1) / k_cache.size(1);
+  std::vector<at::Tensor> values;
+  std::vector<at::Tensor> bounds;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const int64_t length = in.positions[t].item<int64_t>() + 1;
+    const auto of_slot = [&](const at::Tensor& cache) {
+      return cache[in.slots[t].item<int64_t>()].narrow(1, 0, length).repeat_interleave(groups, 0);
+    };
+    const at::Tensor keys = of_slot(k_cache);
+    const at::Tensor rows = of_slot(v_cache);
+    const at::Tensor scores = at::matmul(keys, q[t].unsqueeze(-1)).squeeze(-1) * scale;
+    const at::Tensor score_size = at::matmul(keys.abs(), q[t].abs().unsqueeze(-1)).squeeze(-1) * scale;
+    const at::Tensor score_error =
+        score_size.amax(-1, true) * test::gamma(static_cast<double>(q.size(2)) + 4, at::kFloat);
+    const at::Tensor weights = at::softmax(scores, -1).unsqueeze(1);
+    const at::Tensor size = at::matmul(weights, rows.abs()).squeeze(1);
+    const at::Tensor value = at::matmul(weights, rows).squeeze(1);
+    const at::Tensor relative = at::expm1(4 * score_error) +
+                                test::gamma(2.0 * static_cast<double>(length) + 16, at::kFloat) +
+                                (dtype == at::kFloat ? 0.0 : 2 * test::rounding_unit(dtype));
+    values.push_back(value.reshape(-1));
+    bounds.push_back((size * relative + test::rounding_bound(value.abs() + size * relative, 1, dtype)).reshape(-1));
+  }
+  return {at::stack(values), at::stack(bounds)};
+}
+
+const std::vector<Case> kCases = {
+    {9, 3, 64, 40, {{0, 0, 1}}},                                      // first token
+    {9, 3, 64, 40, {{2, 17, 1}, {0, 30, 1}, {1, 0, 1}}},              // decode, ragged lengths
+    {9, 3, 64, 700, {{0, 255, 1}, {1, 256, 1}, {2, 699, 1}}},         // one chunk, two, three
+    {4, 4, 16, 50, {{1, 0, 20}, {0, 0, 33}}},                         // prefill
+    {6, 2, 24, 64, {{0, 5, 1}, {3, 0, 40}, {1, 63, 1}, {2, 10, 3}}},  // mixed
+    {8, 1, 5, 90, {{0, 7, 30}, {1, 44, 2}}},                          // later prefill, head_dim below a vector
+    {7, 7, 33, 20, {{0, 3, 9}, {1, 19, 1}}},                          // one query a head
+    {12, 2, 128, 300, {{0, 280, 1}, {1, 100, 12}}},
+    {5, 1, 80, 300, {{0, 299, 1}}}};
+
+TEST(CachedAttention, AgreesWithFloat64) {
+  at::manual_seed(7);
+  at_each_simd_level([] {
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      for (size_t i = 0; i < kCases.size(); ++i) {
+        SCOPED_TRACE(fmt::format("case {} {}", i, c10::toString(dtype)));
+        Case c = kCases[i];
+        c.dtype = dtype;
+        const Inputs in = make_inputs(c);
+        const double scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim));
+        const auto expected = expected_attention(in, scale);
+        const at::Tensor k_before = in.k_cache.clone();
+        const at::Tensor v_before = in.v_cache.clone();
+        const at::Tensor out = run(in, scale);
+        EXPECT_TRUE(close(out, expected));
+        const at::Tensor reference =
+            cached_attention_reference(in.q, in.k, in.v, k_before, v_before, in.slots, in.positions, scale);
+        EXPECT_TRUE(close(reference, expected));
+        EXPECT_TRUE(bitwise_equal(in.k_cache, k_before));  // both forms wrote the same cache, and nothing else
+        EXPECT_TRUE(bitwise_equal(in.v_cache, v_before));
+      }
+    }
+  });
+}
+
+TEST(CachedAttention, LargeScoresDoNotOverflow) {
+  at_each_simd_level([] {
+    Inputs in = make_inputs({4, 2, 16, 300, {{0, 290, 1}, {1, 3, 1}}});
+    in.q = in.q * 300;
+    EXPECT_TRUE(close(run(in, 1.0), expected_attention(in, 1.0)));
+  });
+}
+
+TEST(CachedAttention, StridedInputsAndCaches) {
+  at_each_simd_level([] {
+    for (const auto dtype : {at::kFloat, at::kBFloat16}) {
+      Inputs in = make_inputs({6, 2, 16, 30, {{1, 8, 1}, {0, 2, 10}}, dtype});
+      const int64_t tokens = in.q.size(0);
+      const at::Tensor packed = randn({tokens, (6 + 2 + 2) * 16}, dtype);
+      in.q = packed.narrow(1, 0, 96).view({tokens, 6, 16});
+      in.k = packed.narrow(1, 96, 32).view({tokens, 2, 16});
+      in.v = packed.narrow(1, 128, 32).view({tokens, 2, 16});
+      in.k_cache = randn({2, 30, 2, 16}, dtype).transpose(1, 2);  // positions before heads
+      in.v_cache = randn({2, 2, 30, 40}, dtype).narrow(3, 3, 16);
+      EXPECT_TRUE(close(run(in, 0.25), expected_attention(in, 0.25)));
+      in.q = randn({16, 6, tokens}, dtype).permute({2, 1, 0});
+      in.k_cache = randn({2, 2, 16, 30}, dtype).transpose(2, 3);  // elements apart: the reference form
+      EXPECT_TRUE(close(run(in, 0.25), expected_attention(in, 0.25)));
+    }
+  });
+}
+
+TEST(CachedAttention, PositionsMayLeaveGaps) {
+  at_each_simd_level([] {
+    Inputs in = make_inputs({4, 2, 16, 60, {{0, 0, 12}}});
+    in.positions = at::arange(0, 24, 2, at::kLong);
+    const auto expected = expected_attention(in, 0.25);
+    EXPECT_TRUE(close(run(in, 0.25), expected));
+    EXPECT_TRUE(close(
+        cached_attention_reference(in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, 0.25), expected));
+  });
+}
+
+// A decode step of one row is the same alone, in a batch and with any number of threads.
+TEST(CachedAttention, DecodeDoesNotDependOnThreadsOrOtherRows) {
+  at_each_simd_level([] {
+    const Inputs in = make_inputs({9, 3, 64, 900, {{0, 800, 1}, {1, 13, 1}, {2, 511, 1}}});
+    const at::Tensor one = with_threads(1, [&] { return run(in, 0.125); });
+    EXPECT_TRUE(bitwise_equal(with_threads(2, [&] { return run(in, 0.125); }), one));
+    EXPECT_TRUE(bitwise_equal(with_threads(3, [&] { return run(in, 0.125); }), one));
+    for (int64_t row = 0; row < 3; ++row) {
+      const auto pick = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
+      const Inputs alone{pick(in.q), pick(in.k),     pick(in.v),        in.k_cache,
+                         in.v_cache, pick(in.slots), pick(in.positions)};
+      EXPECT_TRUE(bitwise_equal(run(alone, 0.125), pick(one)));
+    }
+  });
+}
+
+TEST(CachedAttention, NoTokens) {
+  const Inputs in = make_inputs({4, 2, 8, 10, {}});
+  EXPECT_EQ(run(in, 1.0).sizes(), (at::IntArrayRef{0, 32}));
+  EXPECT_EQ(
+      cached_attention_reference(in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, 1.0).sizes(),
+      (at::IntArrayRef{0, 32}));
+}
+
+TEST(CachedAttention, OtherDtypesRunTheReference) {
+  const Inputs in = make_inputs({4, 2, 8, 10, {{0, 4, 1}, {1, 0, 3}}, at::kDouble});
+  const at::Tensor out = run(in, 0.5);
+  EXPECT_TRUE(bitwise_equal(
+      out, cached_attention_reference(in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, 0.5)));
+}
+
+TEST(CachedAttention, WritingIsSeenByAutograd) {
+  const Inputs in = make_inputs({4, 2, 8, 10, {{0, 4, 1}}});
+  const auto before = in.k_cache._version();
+  run(in, 1.0);
+  EXPECT_GT(in.k_cache._version(), before);
+  EXPECT_GT(in.v_cache._version(), 0);
+}
+
+TEST(Segments, CutAtSlots) {
+  const auto segments =
+      find_segments(at::tensor({2, 2, 2, 0, 1, 1}, at::kLong), at::tensor({4, 5, 6, 0, 1, 3}, at::kLong), 3, 7);
+  ASSERT_EQ(segments.size(), 3U);
+  EXPECT_EQ(segments[0].first, 0);
+  EXPECT_EQ(segments[0].count, 3);
+  EXPECT_EQ(segments[0].slot, 2);
+  EXPECT_EQ(segments[0].position, 4);
+  EXPECT_TRUE(segments[0].consecutive);
+  EXPECT_EQ(segments[1].slot, 0);
+  EXPECT_EQ(segments[2].first, 4);
+  EXPECT_FALSE(segments[2].consecutive);
+}
+
+TEST(CachedAttentionErrors, NameTheTokenAndTheLimit) {
+  const auto with = [](std::vector<int64_t> slots, std::vector<int64_t> positions) {
+    Inputs in = make_inputs({4, 2, 8, 10, {{0, 0, 1}, {1, 0, 1}, {2, 0, 1}}});
+    in.slots = at::tensor(slots, at::kLong);
+    in.positions = at::tensor(positions, at::kLong);
+    run(in, 1.0);
+  };
+  expect_usage_error([&] { with({0, 3, 1}, {0, 0, 0}); }, {"slot 3 of token 1", "3 rows"});
+  expect_usage_error([&] { with({0, -1, 1}, {0, 0, 0}); }, {"slot -1 of token 1"});
+  expect_usage_error([&] { with({0, 1, 2}, {0, 10, 0}); }, {"position 10 of token 1 in slot 1", "10 positions"});
+  expect_usage_error([&] { with({0, 1, 2}, {-1, 0, 0}); }, {"position -1 of token 0"});
+  expect_usage_error([&] { with({0, 0, 2}, {4, 4, 0}); }, {"position 4 of token 1", "must ascend"});
+  expect_usage_error([&] { with({0, 1, 0}, {4, 4, 5}); }, {"token 2 returns to slot 0", "contiguous"});
+}
+
+TEST(CachedAttentionErrors, NameTheShapes) {
+  const Inputs good = make_inputs({4, 2, 8, 10, {{0, 0, 2}}});
+  const auto with = [&](auto change) {
+    Inputs in = good;
+    change(in);
+    run(in, 1.0);
+  };
+  expect_usage_error([&] { with([](Inputs& in) { in.v = randn({2, 2, 4}); }); }, {"q [tokens, heads", "[2, 2, 4]"});
+  expect_usage_error([&] { with([](Inputs& in) { in.q = randn({2, 3, 8}); }); }, {"3 heads", "2 K/V heads"});
+  expect_usage_error(
+      [&] { with([](Inputs& in) {
+              in.v_cache = randn({1, 2, 9, 8});
+            }); }, {"caches [slots", "[1, 2, 9, 8]"});
+  expect_usage_error(
+      [&] { with([](Inputs& in) { in.slots = at::zeros({3}, at::kLong); }); }, {"int64 [2]", "int64 [3]"});
+  expect_usage_error([&] { with([](Inputs& in) { in.positions = at::zeros({2}); }); }, {"int64 [2]", "float32 [2]"});
+  expect_usage_error(
+      [&] { with([](Inputs& in) { in.k_cache = in.k_cache.to(at::kHalf); }); }, {"the K cache", "float16", "float32"});
+}
+
+}  // namespace
+}  // namespace shardpipe::kernels

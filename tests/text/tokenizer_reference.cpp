@@ -1,0 +1,135 @@
+// Compares our tokenizer with the cases that tokenizer_reference.py wrote: tokenizer_reference CASES.jsonl
+#include <fmt/core.h>
+
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <string>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "text/tokenizer.h"
+#include "text/utf8.h"
+
+namespace {
+
+using shardpipe::Error;
+using shardpipe::Json;
+using shardpipe::text::StreamDecoder;
+using shardpipe::text::Tokenizer;
+using Ids = std::vector<int64_t>;
+
+constexpr size_t kShown = 20;
+
+struct Comparison {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::string name;
+  std::map<std::string, size_t> cases;
+  size_t failures = 0;
+
+  // One line that is enough to repeat the case.
+  void fail(const char* what, const Json& input, const Json& expected, const Json& actual) {
+    if (++failures <= kShown) {
+      const auto text = [](const Json& json) { return json.dump(-1, ' ', true); };
+      fmt::print("{}: {} of {}: expected {}, got {}\n", name, what, text(input), text(expected), text(actual));
+    }
+  }
+
+  void check(const char* what, const Json& input, const Json& expected, const Json& actual) {
+    if (expected != actual) {
+      fail(what, input, expected, actual);
+    }
+  }
+
+  void decode(const Json& input, const Ids& ids, const Json& expected, bool skip) {
+    if (expected.is_null()) {  // the package panicked; we only must not
+      tokenizer->decode(ids, skip);
+      return;
+    }
+    check(skip ? "decode, skipping" : "decode", input, expected, tokenizer->decode(ids, skip));
+    StreamDecoder stream(tokenizer, skip);
+    std::string streamed;
+    for (const int64_t id : ids) {
+      const std::string part = stream.push(id);
+      if (!shardpipe::text::is_valid_utf8(part)) {
+        fail("half a character in the stream", input, expected, id);
+      }
+      streamed += part;
+    }
+    check("stream", input, expected, streamed + stream.finish());
+  }
+
+  void encode(const Json& json, const std::string& text) {
+    if (json.contains("error")) {
+      try {
+        const Ids ids = tokenizer->encode(text);
+        fail("encode", text, "an error", ids);
+      } catch (const Error&) {
+      }
+      return;
+    }
+    const Ids ids = json["ids"].get<Ids>();
+    check("encode", text, ids, tokenizer->encode(text));
+    check("encode without special tokens", text, json["plain"], tokenizer->encode(text, false));
+    decode(ids, ids, json["all"], false);
+    decode(ids, ids, json["skip"], true);
+  }
+
+  void line(const Json& json) {
+    if (json.contains("tokenizer")) {
+      name = json["tokenizer"].get<std::string>();
+      tokenizer = Tokenizer::from_file(name);
+      return;
+    }
+    if (json.contains("folder")) {
+      name = json["folder"].get<std::string>();
+      tokenizer = Tokenizer::from_folder(name);
+      return;
+    }
+    ++cases[name];
+    if (json.contains("decode")) {
+      const Ids ids = json["decode"].get<Ids>();
+      decode(json["decode"], ids, json["all"], false);
+      decode(json["decode"], ids, json["skip"], true);
+    } else if (json.contains("sweep")) {
+      std::string text;
+      for (auto c = json["sweep"][0].get<char32_t>(); c <= json["sweep"][1].get<char32_t>(); ++c) {
+        text += json["before"].get<std::string>();
+        shardpipe::text::append_utf8(text, c);
+        text += json["after"].get<std::string>();
+      }
+      encode(json, text);
+    } else {
+      encode(json, json["text"].get<std::string>());
+    }
+  }
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::cerr << "usage: tokenizer_reference CASES.jsonl\n";
+    return 2;
+  }
+  Comparison comparison;
+  std::string line;
+  size_t number = 0;
+  try {
+    std::ifstream in(argv[1]);
+    while (std::getline(in, line)) {
+      ++number;
+      comparison.line(shardpipe::parse_json(line, "the cases"));
+    }
+  } catch (const std::exception& error) {
+    std::cout << argv[1] << ":" << number << ": " << error.what() << "\n";
+    return 1;
+  }
+  size_t total = 0;
+  for (const auto& [name, count] : comparison.cases) {
+    fmt::print("{:>8} {}\n", count, name);
+    total += count;
+  }
+  fmt::print("{} cases, {} differences\n", total, comparison.failures);
+  return total == 0 || comparison.failures > 0 ? 1 : 0;
+}
