@@ -1,5 +1,6 @@
 #include "base/error.h"
 #include "graph/text.h"
+#include "kernels/register.h"
 #include "plan/plan.h"
 
 namespace shardpipe::plan {
@@ -83,6 +84,7 @@ Plan parse(std::string_view text, const std::string& where) {
   } catch (const nlohmann::json::exception& error) {
     throw_input("{} is damaged: {}", where, error.what());
   }
+  kernels::register_operators();
   plan.graph = graph::parse(body.substr(std::min(line + 1, body.size())), where);
   plan.stages = partition::cut(plan.graph, plan.cuts);
   return plan;

@@ -21,21 +21,20 @@ void check_defined(const Value& value) {
   throw_input("unsupported operand type(s) for {}: '{}' and '{}'", sign, type_name(left), type_name(right));
 }
 
-int64_t checked(bool overflow, int64_t value) {
+void check_overflow(bool overflow) {
   if (overflow) {
     throw_input("an integer of the chat template is beyond 64 bits");
   }
-  return value;
 }
 
 int64_t power(int64_t base, int64_t exponent) {
   int64_t result = 1;
   for (; exponent > 0; exponent >>= 1) {
     if ((exponent & 1) != 0) {
-      checked(__builtin_mul_overflow(result, base, &result), 0);
+      check_overflow(__builtin_mul_overflow(result, base, &result));
     }
     // The last square is not used, so it may overflow.
-    checked(exponent > 1 && __builtin_mul_overflow(base, base, &base), 0);
+    check_overflow(exponent > 1 && __builtin_mul_overflow(base, base, &base));
   }
   return result;
 }
@@ -43,13 +42,16 @@ int64_t power(int64_t base, int64_t exponent) {
 Value integers(std::string_view sign, int64_t a, int64_t b) {
   int64_t result = 0;
   if (sign == "+") {
-    return checked(__builtin_add_overflow(a, b, &result), result);
+    check_overflow(__builtin_add_overflow(a, b, &result));
+    return result;
   }
   if (sign == "-") {
-    return checked(__builtin_sub_overflow(a, b, &result), result);
+    check_overflow(__builtin_sub_overflow(a, b, &result));
+    return result;
   }
   if (sign == "*") {
-    return checked(__builtin_mul_overflow(a, b, &result), result);
+    check_overflow(__builtin_mul_overflow(a, b, &result));
+    return result;
   }
   if (sign == "**") {
     if (b >= 0) {
@@ -66,7 +68,7 @@ Value integers(std::string_view sign, int64_t a, int64_t b) {
   if (sign == "/") {
     return static_cast<double>(a) / static_cast<double>(b);
   }
-  checked(a == INT64_MIN && b == -1, 0);
+  check_overflow(a == INT64_MIN && b == -1);
   // Python rounds towards minus infinity; the remainder has the divisor's sign.
   const int64_t remainder = a % b;
   const bool adjust = remainder != 0 && (remainder < 0) != (b < 0);
@@ -196,7 +198,8 @@ Value negate(const Value& value) {
   if (!value.integer()) {
     throw_input("bad operand type for unary -: '{}'", type_name(value));
   }
-  return checked(*value.integer() == INT64_MIN, -std::max(*value.integer(), -INT64_MAX));
+  check_overflow(*value.integer() == INT64_MIN);
+  return -*value.integer();
 }
 
 Value positive(const Value& value) {

@@ -90,8 +90,8 @@ Regex Regex::compile(const std::string& pattern, unsigned options, const std::st
   PCRE2_SIZE offset = 0;
   auto code = std::make_shared<Code>();
   code->code.reset(pcre2_compile(
-      reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options | PCRE2_UTF | PCRE2_NEVER_BACKSLASH_C,
-      &error, &offset, context.get()));
+      reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), options | PCRE2_UTF, &error, &offset,
+      context.get()));
   if (code->code == nullptr) {
     throw_input("pattern {:?} does not compile, {}: {}", pattern, where, message(error));
   }
@@ -102,7 +102,7 @@ Regex Regex::compile(const std::string& pattern, unsigned options, const std::st
 }
 
 Regex Regex::pattern(std::string_view onig, const std::string& where) {
-  return compile(pcre2_pattern(onig), PCRE2_UCP | PCRE2_MULTILINE, where);
+  return compile(pcre2_pattern(onig), PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C, where);
 }
 
 Regex Regex::literal(std::string_view text) {

@@ -14,7 +14,9 @@ struct Observed {
   explicit Observed(const std::string& nodes)
       : graph(parse(
             "shardpipe-graph 1\nstate %0 \"x\" shared: float32[4, 6]\nstate %1 \"y\" shared: float32[4, 6]\n"
-            "state %2 \"r\" shared: float32[4]\nstate %3 \"s\" shared: float32[4]\n" + nodes, "test")),
+            "state %2 \"r\" shared: float32[4]\nstate %3 \"s\" shared: float32[4]\n" +
+                nodes,
+            "test")),
         aliases(analyse_aliases(graph)),
         run(graph) {
     at::manual_seed(1);
@@ -32,14 +34,16 @@ struct Observed {
       run.call(node);
       for (const auto& [id, content] : before) {
         const std::vector<ValueId>& written = aliases.writes[n];
-        const bool found = std::find(written.begin(), written.end(), aliases.root[static_cast<size_t>(id)]) != written.end();
+        const bool found =
+            std::find(written.begin(), written.end(), aliases.root[static_cast<size_t>(id)]) != written.end();
         EXPECT_TRUE(found || content.equal(run.tensor(id))) << node.op_name() << " changes %" << id;
         changed = changed || !content.equal(run.tensor(id));
       }
       for (const ValueId id : node.results) {
         for (const ValueId other : known) {
           if (run.tensor(id).storage().is_alias_of(run.tensor(other).storage())) {
-            EXPECT_EQ(aliases.root[static_cast<size_t>(id)], aliases.root[static_cast<size_t>(other)]) << node.op_name();
+            EXPECT_EQ(aliases.root[static_cast<size_t>(id)], aliases.root[static_cast<size_t>(other)])
+                << node.op_name();
           }
         }
         known.push_back(id);
@@ -124,7 +128,8 @@ TEST(Alias, BatchNormWritesItsStatisticsInTraining) {
   EXPECT_EQ(inference.aliases.writes[1], Ids());
   const Observed native(
       head +
-      "#1 %5: tensor %6: tensor %7: tensor = aten::native_batch_norm(%4, none, none, %2, %3, true, 0.5, 1e-05) in \"\"\n");
+      "#1 %5: tensor %6: tensor %7: tensor = aten::native_batch_norm(%4, none, none, %2, %3, true, 0.5, 1e-05) in "
+      "\"\"\n");
   EXPECT_TRUE(native.changed);
   EXPECT_EQ(native.aliases.writes[1], (Ids{2, 3}));
 }

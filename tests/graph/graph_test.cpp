@@ -11,7 +11,8 @@ namespace {
 using test::expect_error;
 
 Graph example() {
-  return parse(R"(shardpipe-graph 1
+  return parse(
+      R"(shardpipe-graph 1
 dimension n
 input %0 "x": float32[n, 4]
 parameter %1 "w" tied "head.w": float32[4, 4]
@@ -23,7 +24,8 @@ state %3 "k": float32[n, 4]
 #4 %8: int = scalar::mul(%7, 2) in ""
 #5 %9: float32[n, 8] = aten::cat([%5, %6, %4], 1) in ""
 output "y" %9
-)", "example");
+)",
+      "example");
 }
 
 TEST(Graph, FindsNamedTensors) {
@@ -66,8 +68,8 @@ TEST(Graph, FindsOperators) {
 }
 
 TEST(Graph, NamesScalarOperatorsAndDtypes) {
-  for (const ScalarOperator op : {ScalarOperator::add, ScalarOperator::sub, ScalarOperator::mul,
-                                  ScalarOperator::floordiv, ScalarOperator::mod}) {
+  for (const ScalarOperator op :
+       {ScalarOperator::add, ScalarOperator::sub, ScalarOperator::mul, ScalarOperator::floordiv, ScalarOperator::mod}) {
     EXPECT_EQ(parse_scalar_operator(to_string(op)), op);
   }
   EXPECT_EQ(parse_scalar_operator("none"), std::nullopt);

@@ -34,9 +34,8 @@ void define_shardpipe_operators() {
         "linear_gated(Tensor x, Tensor gate, Tensor up, Tensor? gate_bias, Tensor? up_bias, str activation, "
         "int few_rows, str many) -> Tensor",
         [=](const at::Tensor& x, const at::Tensor& gate, const at::Tensor& up, const std::optional<at::Tensor>&,
-            const std::optional<at::Tensor>&, c10::string_view, int64_t, c10::string_view) {
-          return at::silu(linear(x, gate)) * linear(x, up);
-        });
+            const std::optional<at::Tensor>&, c10::string_view, int64_t,
+            c10::string_view) { return at::silu(linear(x, gate)) * linear(x, up); });
     for (const char* name : {"cached_attention", "cached_attention_reference"}) {
       library.def(
           (std::string(name) +
@@ -59,23 +58,25 @@ struct Case {
 
 // Every number is counted by hand: rows * columns * 2 per element of the reduction.
 std::vector<Case> cases() {
-  const std::string x = "input %0 \"x\": float32[2, 3, 5]\n";          // 6 rows of 5
-  const std::string w = "input %1 \"w\": float32[7, 5]\n";             // 7 products of 5
+  const std::string x = "input %0 \"x\": float32[2, 3, 5]\n";  // 6 rows of 5
+  const std::string w = "input %1 \"w\": float32[7, 5]\n";     // 7 products of 5
   const std::string u = "input %2 \"u\": float32[4, 5]\n";
   const std::string m = "input %0 \"m\": float32[3, 5]\ninput %1 \"n\": float32[5, 7]\ninput %2 \"c\": float32[3, 7]\n";
-  const std::string b = "input %0 \"m\": float32[2, 3, 5]\ninput %1 \"n\": float32[2, 5, 7]\ninput %2 \"c\": float32[2, 3, 7]\n";
+  const std::string b =
+      "input %0 \"m\": float32[2, 3, 5]\ninput %1 \"n\": float32[2, 5, 7]\ninput %2 \"c\": float32[2, 3, 7]\n";
   const std::string table = "input %0 \"table\": float32[6, 4]\ninput %1 \"ids\": int64[3]\n";
   const std::string one = "ints[1], ints[0], ints[1], ";
   const std::string two = "ints[1, 1], ints[0, 0], ints[1, 1], ";
   const std::string three = "ints[1, 1, 1], ints[0, 0, 0], ints[1, 1, 1], ";
-  const std::string c1 = "input %0 \"x\": float32[2, 4, 8]\ninput %1 \"w\": float32[6, 2, 3]\n";      // 2 groups
+  const std::string c1 = "input %0 \"x\": float32[2, 4, 8]\ninput %1 \"w\": float32[6, 2, 3]\n";  // 2 groups
   const std::string c2 = "input %0 \"x\": float32[2, 4, 8, 8]\ninput %1 \"w\": float32[6, 4, 3, 3]\n";
   const std::string c3 = "input %0 \"x\": float32[1, 2, 4, 4, 4]\ninput %1 \"w\": float32[3, 2, 2, 2, 2]\n";
-  const std::string t1 = "input %0 \"x\": float32[2, 4, 8]\ninput %1 \"w\": float32[4, 3, 3]\n";      // in 4, out 3
+  const std::string t1 = "input %0 \"x\": float32[2, 4, 8]\ninput %1 \"w\": float32[4, 3, 3]\n";  // in 4, out 3
   const std::string t2 = "input %0 \"x\": float32[2, 4, 8, 8]\ninput %1 \"w\": float32[4, 3, 3, 3]\n";
   const std::string t3 = "input %0 \"x\": float32[1, 2, 4, 4, 4]\ninput %1 \"w\": float32[2, 3, 2, 2, 2]\n";
   const std::string attention =
-      "input %0 \"q\": float32[2, 3, 4, 8]\ninput %1 \"k\": float32[2, 3, 6, 8]\ninput %2 \"v\": float32[2, 3, 6, 10]\n";
+      "input %0 \"q\": float32[2, 3, 4, 8]\ninput %1 \"k\": float32[2, 3, 6, 8]\ninput %2 \"v\": float32[2, 3, 6, "
+      "10]\n";
   const std::string cache =
       "input %0 \"q\": float32[5, 4, 8]\ninput %1 \"k\": float32[5, 2, 8]\ninput %2 \"v\": float32[5, 2, 8]\n"
       "state %3 \"kc\" per_sequence: float32[3, 2, 16, 8]\nstate %4 \"vc\" per_sequence: float32[3, 2, 16, 8]\n"
@@ -91,7 +92,8 @@ std::vector<Case> cases() {
       {x + w, "#0 %9: float32[2, 3, 7] = aten::linear(%0, %1, none) in \"\"\n", 6 * 7 * 2 * 5},
       {x + w, "#0 %9: float32[2, 3, 7] = shardpipe::linear(%0, %1, none, 16, \"aten\") in \"\"\n", 6 * 7 * 2 * 5},
       {x + w + u,
-       "#0 %9: float32[2, 3, 7] %10: float32[2, 3, 4] = shardpipe::linear_group(%0, [%1, %2], [], 16, \"aten\") in \"\"\n",
+       "#0 %9: float32[2, 3, 7] %10: float32[2, 3, 4] = shardpipe::linear_group(%0, [%1, %2], [], 16, \"aten\") in "
+       "\"\"\n",
        6 * (7 + 4) * 2 * 5},
       {x + w,
        "#0 %9: float32[2, 3, 7] = shardpipe::linear_gated(%0, %1, %1, none, none, \"silu\", 16, \"aten\") in \"\"\n",
@@ -100,10 +102,12 @@ std::vector<Case> cases() {
       {c2, "#0 %9: float32[2, 6, 6, 6] = aten::conv2d(%0, %1, none, " + two + "1) in \"\"\n", 2 * 6 * 36 * 2 * 4 * 9},
       {c3, "#0 %9: float32[1, 3, 3, 3, 3] = aten::conv3d(%0, %1, none, " + three + "1) in \"\"\n", 3 * 27 * 2 * 2 * 8},
       {t1,
-       "#0 %9: float32[2, 3, 10] = aten::conv_transpose1d(%0, %1, none, ints[1], ints[0], ints[0], 1, ints[1]) in \"\"\n",
+       "#0 %9: float32[2, 3, 10] = aten::conv_transpose1d(%0, %1, none, ints[1], ints[0], ints[0], 1, ints[1]) in "
+       "\"\"\n",
        2 * 4 * 8 * 2 * 3 * 3},
       {t2,
-       "#0 %9: float32[2, 3, 10, 10] = aten::conv_transpose2d.input(%0, %1, none, ints[1, 1], ints[0, 0], ints[0, 0], 1, "
+       "#0 %9: float32[2, 3, 10, 10] = aten::conv_transpose2d.input(%0, %1, none, ints[1, 1], ints[0, 0], ints[0, 0], "
+       "1, "
        "ints[1, 1]) in \"\"\n",
        2 * 4 * 64 * 2 * 3 * 9},
       {t3,
@@ -119,7 +123,8 @@ std::vector<Case> cases() {
        "\"\"\n",
        6 * (4 * 6 * 2 * 8 + 4 * 10 * 2 * 6)},
       {cache, "#0 %9: float32[5, 32] = shardpipe::cached_attention" + cached, 5 * 4 * (16 * 2 * 8 + 8 * 2 * 16)},
-      {cache, "#0 %9: float32[5, 32] = shardpipe::cached_attention_reference" + cached, 5 * 4 * (16 * 2 * 8 + 8 * 2 * 16)},
+      {cache, "#0 %9: float32[5, 32] = shardpipe::cached_attention_reference" + cached,
+       5 * 4 * (16 * 2 * 8 + 8 * 2 * 16)},
       {table, "#0 %9: float32[3, 4] = aten::embedding(%0, %1, -1, false, false) in \"\"\n", 0},
       {table, "#0 %9: float32[3, 4] = aten::index_select(%0, 0, %1) in \"\"\n", 0},
       // Without a row: views cost nothing, the rest one operation an element.
@@ -176,7 +181,8 @@ TEST(OpTable, FindsRowsByName) {
 }
 
 TEST(OpTable, FollowsNamedDimensionsAndUnknownShapes) {
-  const Graph graph = parse(R"(shardpipe-graph 1
+  const Graph graph = parse(
+      R"(shardpipe-graph 1
 dimension n
 input %0 "x": float32[n, 5]
 parameter %1 "w": float32[7, 5]
@@ -187,7 +193,8 @@ input %2 "unknown": tensor
 #3 %6: tensor = aten::scaled_dot_product_attention(%2, %2, %2, none, 0.0, false, none, false) in ""
 #4 %7: tensor = aten::conv1d(%2, %2, none, ints[1], ints[0], ints[1], 1) in ""
 #5 %8: tensor = aten::relu(%2) in ""
-)", "test");
+)",
+      "test");
   EXPECT_EQ(node_flops(graph, graph.nodes[0], {{"n", 11}}), 11 * 7 * 2 * 5);
   for (size_t n = 1; n < graph.nodes.size(); ++n) {
     EXPECT_EQ(node_flops(graph, graph.nodes[n], {{"n", 11}}), 0) << graph.nodes[n].op_name();

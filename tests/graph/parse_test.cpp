@@ -81,9 +81,11 @@ TEST(Parse, SaysWhereAndWhatItExpected) {
       {": float32[2]", ": float32[batch]", "expected dtype and numbers as the shape of a buffer with content"},
       {": float32[2]", ": tensor[2]", "expected dtype and numbers as the shape of a buffer with content"},
       {": float32[2]", ": float32[3]", "expected the content of a float32[3], not 16 digits"},
-      {": float32[2]", ": float32[4611686018427387904, 8]", "expected the content of a float32[4611686018427387904, 8]"},
+      {": float32[2]", ": float32[4611686018427387904, 8]",
+       "expected the content of a float32[4611686018427387904, 8]"},
       {"803f", "80xf", "expected hexadecimal content"},
-      {"\"0000803f00000040\": float32[2]", "\"\": float32[0, 4611686018427387904, 8]", "expected a shape that a tensor can have"},
+      {"\"0000803f00000040\": float32[2]", "\"\": float32[0, 4611686018427387904, 8]",
+       "expected a shape that a tensor can have"},
       {"in \"layers.0\"\noutput", "in \"layers.0\" x\noutput", "expected the end of the line"},
       {"module \"embed\" \"Embedding\"", "", "line 8, column 1: expected \"output\""},
   };
@@ -96,9 +98,39 @@ TEST(Parse, SaysWhereAndWhatItExpected) {
 // Whatever the text, parse() gives a graph that prints and reads back, or an Error(input).
 TEST(Parse, HostileTextIsRefused) {
   const std::vector<std::string> tokens = {
-      "%", "[", "]", "\"", "\\x", ",", "#1 ", "ints[", "floats[", "bools[", "content \"00\"", "9223372036854775808", "-1",
-      "*", "+", "e", ".", "inf", "nan", "none", "device(\"", "complex(", "\n", "input %9 \"x\": int8[3]\n", "tied \"\"",
-      "scalar::", "aten::relu", "float32", "[-1]", "\xff", std::string(1, '\0'), "per_sequence", "true"};
+      "%",
+      "[",
+      "]",
+      "\"",
+      "\\x",
+      ",",
+      "#1 ",
+      "ints[",
+      "floats[",
+      "bools[",
+      "content \"00\"",
+      "9223372036854775808",
+      "-1",
+      "*",
+      "+",
+      "e",
+      ".",
+      "inf",
+      "nan",
+      "none",
+      "device(\"",
+      "complex(",
+      "\n",
+      "input %9 \"x\": int8[3]\n",
+      "tied \"\"",
+      "scalar::",
+      "aten::relu",
+      "float32",
+      "[-1]",
+      "\xff",
+      std::string(1, '\0'),
+      "per_sequence",
+      "true"};
   int accepted = 0;
   const int count = test::fuzz_count(20000);
   for (int seed = 0; seed < count; ++seed) {

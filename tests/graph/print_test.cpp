@@ -51,7 +51,8 @@ TEST(Print, EveryConstantReadsBack) {
       {c10::complex<double>(1.5, -2), "complex(1.5, -2.0)"},
       {c10::complex<double>(infinity, 0), "complex(inf, 0.0)"},
       {"", "\"\""},
-      {"a \"b\" \\ c\n\t\x01 %1] \xc3\xa9\xe6\xbc\xa2 #", "\"a \\\"b\\\" \\\\ c\\x0a\\x09\\x01 %1] \xc3\xa9\xe6\xbc\xa2 #\""},
+      {"a \"b\" \\ c\n\t\x01 %1] \xc3\xa9\xe6\xbc\xa2 #",
+       "\"a \\\"b\\\" \\\\ c\\x0a\\x09\\x01 %1] \xc3\xa9\xe6\xbc\xa2 #\""},
       {std::string("a\0b", 3), "\"a\\x00b\""},
       {c10::Device("cuda:1"), "device(\"cuda:1\")"},
       {c10::Device(at::kCPU), "device(\"cpu\")"},
@@ -95,8 +96,14 @@ TEST(Print, NamesStatesAndContentReadBack) {
   Graph graph;
   graph.dimensions = {"batch", "seq_1"};
   const Size batch = Size::symbol("batch");
-  graph.add_value({.kind = ValueKind::input, .name = "in \"put\"\n", .dtype = at::kLong, .shape = Shape{batch, batch * batch + 3}});
-  graph.add_value({.kind = ValueKind::parameter, .name = "w", .dtype = at::kBFloat16, .shape = Shape{}, .tied_names = {"a", "b \\"}});
+  graph.add_value(
+      {.kind = ValueKind::input, .name = "in \"put\"\n", .dtype = at::kLong, .shape = Shape{batch, batch * batch + 3}});
+  graph.add_value(
+      {.kind = ValueKind::parameter,
+       .name = "w",
+       .dtype = at::kBFloat16,
+       .shape = Shape{},
+       .tied_names = {"a", "b \\"}});
   graph.add_value({.kind = ValueKind::state, .name = "counter", .dtype = at::kLong, .state = StateKind::shared});
   graph.add_value({.kind = ValueKind::state, .name = "cache", .state = StateKind::per_sequence});
   graph.add_value({.type = ValueType::integer, .kind = ValueKind::input, .name = "count"});

@@ -45,12 +45,15 @@ TEST(Size, CancelsToAConstant) {
 TEST(Size, NamesItsErrors) {
   const Size tokens = Size::symbol("tokens");
   expect_error(ErrorCode::internal, "size 2*tokens is not a number", [&] { (Size(2) * tokens).constant(); });
-  expect_error(ErrorCode::internal, "dimension tokens of size tokens has no value", [&] { tokens.evaluate({{"t", 1}}); });
+  expect_error(ErrorCode::internal, "dimension tokens of size tokens has no value", [&] {
+    tokens.evaluate({{"t", 1}});
+  });
   expect_error(ErrorCode::input, "\"a b\" is not the name of a dimension", [] { Size::symbol("a b"); });
   expect_error(ErrorCode::input, "\"\" is not the name of a dimension", [] { Size::symbol(""); });
   expect_error(ErrorCode::input, "\"2x\" is not the name of a dimension", [] { Size::symbol("2x"); });
-  for (const char* text : {"", "+", "+1", "-", "1+", "*2", "2*", "2**3", "1 + 2", "--1", "2x", "x.y", "tokens/2",
-                           "99999999999999999999", "9223372036854775808", "x\n"}) {
+  for (const char* text :
+       {"", "+", "+1", "-", "1+", "*2", "2*", "2**3", "1 + 2", "--1", "2x", "x.y", "tokens/2", "99999999999999999999",
+        "9223372036854775808", "x\n"}) {
     expect_error(ErrorCode::input, "is not a size such as", [&] { Size::parse(text); });
   }
 }

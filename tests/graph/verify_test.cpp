@@ -11,7 +11,8 @@ namespace {
 using test::expect_error;
 
 Graph example() {
-  return parse(R"(shardpipe-graph 1
+  return parse(
+      R"(shardpipe-graph 1
 dimension n
 input %0 "x": float32[n, 4]
 parameter %1 "w" tied "v": float32[4, 4]
@@ -26,7 +27,8 @@ state %3 "k" per_sequence: float32[n, 4]
 #6 %11: float32[n, 4] = aten::copy_(%3, %9, false) in "a"
 #7 %12: float32[2*n, 2] = aten::add.Tensor(%10, %2, 1) in "a"
 output "y" %12
-)", "example");
+)",
+      "example");
 }
 
 // The example after `change`, which must break the rule that `message` names.
@@ -63,9 +65,8 @@ TEST(Verify, Names) {
 
 TEST(Verify, Nodes) {
   expect_broken("node #0 aten::split.Tensor in \"a\": its id is used twice", [](Graph& g) { g.nodes[1].id = 0; });
-  expect_broken("node #3 scalar::none in \"a\": it has no operator", [](Graph& g) {
-    g.nodes[3].scalar = ScalarOperator::none;
-  });
+  expect_broken(
+      "node #3 scalar::none in \"a\": it has no operator", [](Graph& g) { g.nodes[3].scalar = ScalarOperator::none; });
 }
 
 TEST(Verify, Arguments) {
@@ -79,27 +80,29 @@ TEST(Verify, Arguments) {
   expect_broken("node #0 aten::linear in \"a\": 2 arguments, its schema has 3", [](Graph& g) {
     g.nodes[0].arguments.pop_back();
   });
-  expect_broken("node #3 scalar::mul in \"a\": 1 arguments, its schema has 2", [](Graph& g) {
-    g.nodes[3].arguments.pop_back();
-  });
+  expect_broken(
+      "node #3 scalar::mul in \"a\": 1 arguments, its schema has 2", [](Graph& g) { g.nodes[3].arguments.pop_back(); });
   const auto expect_misfit = [](size_t node, size_t at, const std::string& rule, const Argument& argument) {
     expect_broken(rule, [&](Graph& g) { g.nodes[node].arguments[at] = argument; });
   };
   expect_misfit(0, 1, "node #0 aten::linear in \"a\": argument weight is no Tensor", Argument(c10::IValue()));
-  expect_misfit(0, 1, "node #0 aten::linear in \"a\": argument weight is no Tensor", Argument(c10::IValue(at::ones({1}))));
+  expect_misfit(
+      0, 1, "node #0 aten::linear in \"a\": argument weight is no Tensor", Argument(c10::IValue(at::ones({1}))));
   expect_misfit(0, 1, "node #0 aten::linear in \"a\": argument weight is no Tensor", Argument(c10::IValue(1.0)));
   expect_misfit(3, 0, "node #3 scalar::mul in \"a\": argument 0 is no int", Argument(c10::IValue(1.0)));
   expect_misfit(3, 0, "node #3 scalar::mul in \"a\": argument 0 is no int", Argument::value(0));
   expect_misfit(1, 1, "node #1 aten::split.Tensor in \"a\": argument split_size is no int", Argument::value(0));
   expect_misfit(5, 1, "node #5 aten::view in \"a\": argument size is no int[]", Argument(c10::IValue(int64_t{3})));
   expect_misfit(5, 1, "node #5 aten::view in \"a\": argument size is no int[]", Argument::list({Argument::value(0)}));
-  expect_misfit(4, 0, "node #4 aten::cat in \"a\": argument tensors is no Tensor[]", Argument::list({Argument(c10::IValue())}));
+  expect_misfit(
+      4, 0, "node #4 aten::cat in \"a\": argument tensors is no Tensor[]", Argument::list({Argument(c10::IValue())}));
   expect_misfit(4, 1, "node #4 aten::cat in \"a\": argument dim is no int", Argument::list({}));
   expect_misfit(7, 2, "node #7 aten::add.Tensor in \"a\": argument alpha is no Scalar", Argument(c10::IValue("1")));
 }
 
 TEST(Verify, ArgumentsOfOtherTypes) {
-  const Graph graph = parse(R"(shardpipe-graph 1
+  const Graph graph = parse(
+      R"(shardpipe-graph 1
 input %0 "x": float32[2]
 input %1 "rate": float
 input %2 "flag": bool_value
@@ -110,10 +113,11 @@ input %4 "count": int
 #2 %7: float32[2] = aten::mul.Scalar(%6, %4) in ""
 #3 %8: float32[2] = aten::gelu(%7, %3) in ""
 output "y" %8
-)", "example");
+)",
+      "example");
   EXPECT_NO_THROW(verify(graph, "test"));
-  for (const auto& [node, argument, value] : std::vector<std::tuple<size_t, size_t, ValueId>>{
-           {0, 1, 4}, {0, 2, 1}, {1, 1, 3}, {3, 1, 1}, {0, 0, 1}}) {
+  for (const auto& [node, argument, value] :
+       std::vector<std::tuple<size_t, size_t, ValueId>>{{0, 1, 4}, {0, 2, 1}, {1, 1, 3}, {3, 1, 1}, {0, 0, 1}}) {
     Graph broken = graph;
     broken.nodes[node].arguments[argument] = Argument::value(value);
     expect_error(ErrorCode::internal, " is no ", [&] { verify(broken, "test"); });
@@ -121,8 +125,10 @@ output "y" %8
 }
 
 TEST(Verify, Results) {
-  expect_broken("node #0 aten::linear in \"a\": 0 results, its schema has 1", [](Graph& g) { g.nodes[0].results.clear(); });
-  expect_broken("node #3 scalar::mul in \"a\": 0 results, its schema has 1", [](Graph& g) { g.nodes[3].results.clear(); });
+  expect_broken(
+      "node #0 aten::linear in \"a\": 0 results, its schema has 1", [](Graph& g) { g.nodes[0].results.clear(); });
+  expect_broken(
+      "node #3 scalar::mul in \"a\": 0 results, its schema has 1", [](Graph& g) { g.nodes[3].results.clear(); });
   expect_broken("node #0 aten::linear in \"a\": result %1 is defined twice or is a named tensor", [](Graph& g) {
     g.nodes[0].results = {1};
   });

@@ -92,13 +92,14 @@ struct Comparison {
       decode(json["decode"], ids, json["all"], false);
       decode(json["decode"], ids, json["skip"], true);
     } else if (json.contains("sweep")) {
+      const Json& sweep = json["sweep"];
       std::string text;
-      for (auto c = json["sweep"][0].get<char32_t>(); c <= json["sweep"][1].get<char32_t>(); ++c) {
-        text += json["before"].get<std::string>();
+      for (auto c = sweep[0].get<char32_t>(); c <= sweep[1].get<char32_t>(); ++c) {
+        text += sweep[2].get<std::string>();
         shardpipe::text::append_utf8(text, c);
-        text += json["after"].get<std::string>();
+        text += sweep[3].get<std::string>();
       }
-      encode(json, text);
+      check("encode", sweep, json["ids"], tokenizer->encode(text));
     } else {
       encode(json, json["text"].get<std::string>());
     }

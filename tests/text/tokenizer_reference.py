@@ -9,7 +9,7 @@ OUTPUT gets one folder a variant (tokenizer.json, for folder variants also their
                                                  special tokens kept and skipped (null: it panicked);
                                                  {"text", "error"} when encode() raised;
     {"decode": ids, "all", "skip"}               random ids;
-    {"sweep": [first, last]}, ...                as "text", for runs of code points.
+    {"sweep": [first, last, before, after], "ids"}  a text of a run of code points.
 tests/text/tokenizer_reference.cpp compares. SHARDPIPE_FUZZ_SCALE multiplies the number of strings.
 """
 
@@ -271,6 +271,18 @@ VARIANTS = [
 ]  # fmt: skip
 
 
+# Variants that see every code point, and what stands around each.
+SWEEPS = {
+    qwen2: [("a", "\u0323")],
+    added_flags: [("a", "\u0345Tok4")],
+    normalizers_all: [("a", "\u0334")],
+    unicode_splits: [("1", "")],
+    whitespace_words: [("a", "")],
+    o200k: [("aA", "")],
+    kimi: [("-", " ")],
+}
+
+
 def attempt(call, *args, **options):
     """What the call returns; None when it raises (a Rust panic is no Exception)."""
     try:
@@ -288,13 +300,13 @@ def decoded(tokenizer, ids):
     }
 
 
-def write_case(out, tokenizer, text, extra=None):
+def write_case(out, tokenizer, text):
     encoding = attempt(tokenizer.encode, text)
     if encoding is None:
         case = {"text": text, "error": True}
     else:
         plain = attempt(tokenizer.encode, text, add_special_tokens=False)
-        case = {**(extra or {"text": text}), "ids": encoding.ids, "plain": plain.ids, **decoded(tokenizer, encoding.ids)}
+        case = {"text": text, "ids": encoding.ids, "plain": plain.ids, **decoded(tokenizer, encoding.ids)}
     out.write(json.dumps(case) + "\n")
 
 
@@ -309,13 +321,12 @@ def write_cases(out, tokenizer, rng, count):
 
 
 def write_sweep(out, tokenizer, before, after):
-    """Every code point, between two strings that show what kind of character it is taken for."""
-    step = 64
-    for first in range(0, 0x110000, step):
-        if 0xD800 <= first <= 0xDFFF:
-            continue
+    """Every code point of the planes in use, between two strings that show what kind of character it is taken for."""
+    step = 128
+    for first in [*range(0, 0xD800, step), *range(0xE000, 0x33480, step), *range(0xE0000, 0xE0200, step), 0x10FF80]:
         text = "".join(before + chr(c) + after for c in range(first, first + step))
-        write_case(out, tokenizer, text, {"sweep": [first, first + step - 1], "before": before, "after": after})
+        encoding = tokenizer.encode(text)
+        out.write(json.dumps({"sweep": [first, first + step - 1, before, after], "ids": encoding.ids}) + "\n")
 
 
 def folder_variants(base):
@@ -328,14 +339,14 @@ def folder_variants(base):
     yield "bos_flags", {**generic, "add_bos_token": True, "add_eos_token": True, "add_prefix_space": True}, {"model_type": "llama"}, {}
     yield "split_special", {**generic, "split_special_tokens": True}, {"model_type": "llama"}, {}
     yield "extra", {**generic, "extra_special_tokens": ["ello", "<x>"], "image_token": "<img>"}, {"model_type": "llama"}, {}
-    yield "additional", {**generic, "additional_special_tokens": ["qu", end]}, {"model_type": "llama"}, {}
+    yield "additional", {**generic, "additional_special_tokens": ["qu", {"__type": "AddedToken", **end}]}, {"model_type": "llama"}, {}
     yield "decoder", {**generic, "added_tokens_decoder": {"2": end, "901": {"content": "fox", "special": False}}}, {"model_type": "llama"}, {}
     yield "gpt2", {**specials, "tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}, {"model_type": "gpt2"}, {}
     yield "gpt2_prefix", {**specials, "tokenizer_class": "GPT2TokenizerFast", "add_prefix_space": True}, {"model_type": "llama"}, {}
     yield "gpt2_by_model", {"errors": "replace"}, {"model_type": "gpt2"}, {}
     yield "gpt2_as_granite", {**specials, "tokenizer_class": "GPT2Tokenizer"}, {"model_type": "granite"}, {}
     yield "qwen2", {**generic, "tokenizer_class": "Qwen2Tokenizer"}, {"model_type": "qwen2"}, {}
-    yield "qwen3", {"tokenizer_class": "Qwen2TokenizerFast", "eos_token": end, "bos_token": None}, {"model_type": "qwen3"}, {}
+    yield "qwen3", {"tokenizer_class": "Qwen2TokenizerFast", "eos_token": {"__type": "AddedToken", **end}, "bos_token": None}, {"model_type": "qwen3"}, {}
     yield "neox", {**specials, "tokenizer_class": "GPTNeoXTokenizerFast"}, {"model_type": "gpt_neox"}, {}
     yield "llama_class", {**generic, "tokenizer_class": "LlamaTokenizerFast"}, {"model_type": "llama"}, {}
     legacy = {"special_tokens_map.json": {"eos_token": end, "additional_special_tokens": ["<y>"]}, "added_tokens.json": {"lazy": 905, "<y>": 904}}
@@ -397,10 +408,8 @@ def main():
             tokenizer = Tokenizer.from_file(str(path))
             out.write(json.dumps({"tokenizer": str(path)}) + "\n")
             write_cases(out, tokenizer, rng, count)
-            if make in (gpt2, added_flags, normalizers_all, unicode_splits, whitespace_words, o200k, kimi):
-                write_sweep(out, tokenizer, "a", "\u0323")
-            if make in (gpt2, qwen2, kimi):
-                write_sweep(out, tokenizer, "1 ", "")
+            for before, after in SWEEPS.get(make, []):
+                write_sweep(out, tokenizer, before, after)
         if not wanted or "folders" in wanted:
             base = smollm2()
             for name, *files in folder_variants(base):

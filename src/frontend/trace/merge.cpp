@@ -1,6 +1,7 @@
 #include "frontend/trace/merge.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/error.h"
 #include "frontend/trace/fit.h"
@@ -80,7 +81,7 @@ class Merger {
           fail(n < nodes.size() ? nodes[n] : others[n], "control flow depends on the sizes of the inputs, at");
         }
       }
-      if (run.outputs != runs_[0].outputs) {
+      if (run.outputs != runs_[0].outputs || run.recorder.values().size() != base().values().size()) {
         throw_usage("the outputs of the traced program depend on the sizes of the inputs");
       }
     }

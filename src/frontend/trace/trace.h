@@ -17,8 +17,8 @@ struct TensorSpec {
   graph::Shape shape;
 };
 
-/// A weight or constant of the module. `tensor` is on `meta` for everything the checkpoint holds; a buffer that no file
-/// holds comes with its content on the CPU. Tensors that are one object (tied weights) become one parameter.
+/// A weight or constant of the module. `tensor` is on `meta` for everything the checkpoint holds; what no file holds
+/// comes with its content. Tensors that are one object (tied weights) become one parameter.
 struct NamedTensor {
   std::string name;
   at::Tensor tensor;
@@ -39,11 +39,11 @@ struct Program {
 /// Records every operator that forward() calls, before decomposition, and returns the verified graph.
 ///
 /// Sizes: C++ code reads sizes as plain integers, so the program runs with several distinct sizes for each named
-/// dimension; an integer argument that differs between the runs becomes a polynomial of the dimensions (constant,
-/// multiple, product, sum), computed by nodes, and is verified on one more run.
+/// dimension; an integer argument that differs between the runs becomes a polynomial of the dimensions, computed by
+/// nodes, and is verified on one more run (fit.h). A result whose extents are no polynomial has no shape in the graph.
 ///
-/// Throws Error(usage) naming the module path when the operators depend on the sizes, when an integer fits no
-/// polynomial, or when forward() reads a tensor's value.
+/// Nodes name no device. Throws Error(usage) naming the module path when control flow depends on the sizes, when an
+/// integer fits no polynomial, when forward() reads a tensor's value, fails, or writes to what is no state.
 graph::Graph trace(const Program& program);
 
 }  // namespace shardpipe::trace
