@@ -52,3 +52,10 @@ function(shardpipe_use_torch target)
   endif()
   target_precompile_headers(${target} REUSE_FROM shardpipe_torch_pch)
 endfunction()
+
+# Lets a program share the precompiled header: it was made with -fPIC, where CMake would give a program -fPIE.
+function(shardpipe_reuse_torch_pch target)
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+  target_compile_options(${target} PRIVATE -fPIC)
+  target_precompile_headers(${target} REUSE_FROM shardpipe_torch_pch)
+endfunction()

@@ -212,6 +212,7 @@ int64_t chosen_max_new_tokens(const Options& options, const Model& model, const 
 
 int generate_command(const Options& options, const Invocation& invocation) {
   check(options.run);
+  check(options.prompts);
   if (must_launch(options.run)) {
     return launch_ranks(options.run, invocation);
   }

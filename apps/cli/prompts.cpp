@@ -26,17 +26,20 @@ std::vector<std::string> lines_of(const std::string& path) {
 
 }  // namespace
 
-Prompts read_prompts(const PromptOptions& options, const std::string& folder, const Tokenizer* tokenizer) {
+void check(const PromptOptions& options) {
   const int sources = static_cast<int>(!options.prompts.empty()) + static_cast<int>(!options.file.empty()) +
       static_cast<int>(!options.input_ids.empty());
   if (sources != 1) {
     throw_usage("{} of --prompt, --prompts and --input-ids are given, exactly one is needed", sources);
   }
+  if (options.chat && !options.input_ids.empty()) {
+    throw_usage("--chat needs text: it cannot be used with --input-ids");
+  }
+}
+
+Prompts read_prompts(const PromptOptions& options, const std::string& folder, const Tokenizer* tokenizer) {
   Prompts prompts;
   if (!options.input_ids.empty()) {
-    if (options.chat) {
-      throw_usage("--chat needs text: it cannot be used with --input-ids");
-    }
     prompts.ids = read_input_ids(options.input_ids);
     return prompts;
   }

@@ -22,8 +22,11 @@ struct Prompts {
   std::vector<std::vector<int64_t>> ids;
 };
 
+/// Throws Error(usage) unless exactly one source is given.
+void check(const PromptOptions& options);
+
 /// Reads and tokenises. `folder`: where the tokenizer is; `tokenizer`: null only when --input-ids is given. Throws
-/// Error(usage) when none or several sources are given, Error(input) when a file cannot be read.
+/// Error(input) when a file cannot be read, Error(usage) when it holds no prompt.
 Prompts read_prompts(const PromptOptions& options, const std::string& folder, const Tokenizer* tokenizer);
 
 }  // namespace shardpipe::cli

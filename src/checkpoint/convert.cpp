@@ -29,10 +29,10 @@ at::Tensor to_run_dtype(
   if (!at::isFloatingType(view.scalar_type())) {
     return view;
   }
-  at::Tensor result = at::empty(view.sizes(), at::TensorOptions().dtype(dtype));
-  if (view.dim() == 0 || view.numel() == 0) {
-    return result.copy_(view);
+  if (view.numel() == 0) {
+    return at::empty({0}, at::TensorOptions().dtype(dtype)).view(view.sizes());
   }
+  at::Tensor result = at::empty(view.sizes(), at::TensorOptions().dtype(dtype));
   // A contiguous tensor is cut anywhere, a slice of columns between rows.
   const at::Tensor source = view.is_contiguous() ? view.view({-1}) : view;
   const at::Tensor target = view.is_contiguous() ? result.view({-1}) : result;

@@ -79,7 +79,7 @@ at::Tensor SafetensorsFile::map(const TensorInfo& info) const {
   }
   std::vector<int64_t> shape = torch_shape(info, where);
   if (info.size_bytes == 0) {
-    return at::empty(shape, at::TensorOptions().dtype(info.dtype));
+    return at::empty({0}, at::TensorOptions().dtype(info.dtype)).view(shape);  // [0, 2^62, 8] has no product
   }
   const size_t element_bytes = c10::elementSize(info.dtype);
   c10::ScalarType dtype = info.dtype;

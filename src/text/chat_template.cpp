@@ -29,7 +29,7 @@ Json read_object(const std::filesystem::path& path) {
 
 Sources read_template_files(const std::filesystem::path& folder) {
   Sources sources;
-  const auto extra = folder / "chat_templates";
+  const auto extra = folder / "additional_chat_templates";
   if (std::filesystem::is_directory(extra)) {
     for (const auto& entry : std::filesystem::directory_iterator(extra)) {
       if (entry.path().extension() == ".jinja") {

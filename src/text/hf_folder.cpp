@@ -119,7 +119,6 @@ class Reader {
     legacy_ = read_optional(folder_ / "special_tokens_map.json");
     const std::filesystem::path path = folder_ / "added_tokens.json";
     const Json added = read_optional(path);
-    const std::vector<AddedToken> named = special_tokens(config, nullptr);
     for (const auto& [content, json] : added.items()) {
       const std::optional<uint32_t> id = token_id(json);
       if (!id) {
@@ -127,9 +126,7 @@ class Reader {
             "{} gives {:?} the id {}, must be an integer from 0 to 4294967295", path.string(), content,
             one_line(json.dump()));
       }
-      const bool special =
-          std::any_of(named.begin(), named.end(), [&](const AddedToken& token) { return token.content == content; });
-      by_id_[*id] = special ? special_token(content) : AddedToken{content};
+      by_id_[*id] = is_special(config, content) ? special_token(content) : AddedToken{content};
     }
     const Fields fields(file_.fields, file_.where);
     if (fields.has("added_tokens")) {
@@ -178,16 +175,44 @@ class Reader {
         }
       }
     }
-    const Json* extra = setting(config, "extra_special_tokens");
-    if (extra == nullptr || extra->empty()) {
-      extra = setting(config, "additional_special_tokens");
-    }
-    if (extra != nullptr && extra->is_structured()) {
-      for (const Json& value : *extra) {
-        take(value);
-      }
+    for (const Json* value : extra_tokens(true)) {
+      take(*value);
     }
     return out;
+  }
+
+  // Tokens without an attribute. The older name for them in special_tokens_map.json is read later than the rest.
+  std::vector<const Json*> extra_tokens(bool older_name) const {
+    std::vector<const Json*> out;
+    const auto append = [&](const Json& json, const char* name) {
+      const auto list = json.find(name);
+      if (list == json.end() || !list->is_structured() || list->empty()) {
+        return false;
+      }
+      for (const Json& value : *list) {
+        out.push_back(&value);
+      }
+      return true;
+    };
+    bool found = append(config_, "extra_special_tokens") || append(config_, "additional_special_tokens");
+    found = append(legacy_, "extra_special_tokens") || found;
+    if (!found && older_name) {
+      append(legacy_, "additional_special_tokens");
+    }
+    return out;
+  }
+
+  // Whether added_tokens.json's token is a special one.
+  bool is_special(const Fields& config, const std::string& content) const {
+    std::vector<const Json*> values = extra_tokens(false);
+    for (const char* name : kAttributes) {
+      if (const Json* value = setting(config, name)) {
+        values.push_back(value);
+      }
+    }
+    return std::any_of(values.begin(), values.end(), [&](const Json* value) {
+      return *value == content || (value->is_object() && value->value("content", Json()) == content);
+    });
   }
 
   void rebuild(const Fields& config) {

@@ -87,8 +87,7 @@ Interpreter::Flow Interpreter::render_statement(const Statement& node, const Sco
       return render_condition(node, scope, out);
     case StatementKind::loop: {
       const Value iterable = evaluate(*node.expression, scope);
-      render_loop(node, iterable, 0, scope, out);
-      break;
+      return render_loop(node, iterable, 0, scope, out);
     }
     case StatementKind::assign: {
       check_members(*node.target, *scope);
@@ -105,7 +104,7 @@ Interpreter::Flow Interpreter::render_statement(const Statement& node, const Sco
       break;
     case StatementKind::call_block: {
       const Value caller = make_macro(node, scope);
-      out += to_text(evaluate_call(*node.expression, scope, &caller));
+      append_block(evaluate_call(*node.expression, scope, &caller), out);
       break;
     }
     case StatementKind::with:
@@ -140,7 +139,7 @@ void Interpreter::render_output(const Statement& node, const ScopePtr& scope, st
   }
 }
 
-void Interpreter::render_loop(
+Interpreter::Flow Interpreter::render_loop(
     const Statement& node, const Value& iterable, int64_t depth0, const ScopePtr& scope, std::string& out) {
   const auto loop = std::make_shared<Loop>();
   loop->iterable = iterable;
@@ -170,17 +169,19 @@ void Interpreter::render_loop(
       return text;
     };
   }
+  // Jinja's else: no iteration ran to its end, so a break or continue in each of them counts as none.
+  bool finished = false;
   while (const auto item = loop->advance()) {
     const ScopePtr inner = enter(node.scope, scope);
     inner->slots[static_cast<size_t>(node.slot_of_loop)] = loop;
     assign(*node.target, *item, *inner);
-    if (render(node.body, inner, out) == Flow::break_loop) {
-      return;
+    const Flow flow = render(node.body, inner, out);
+    if (flow == Flow::break_loop) {
+      break;
     }
+    finished = finished || flow == Flow::normal;
   }
-  if (loop->index0 < 0) {
-    render(node.other, enter(node.other_scope, scope), out);
-  }
+  return finished ? Flow::normal : render(node.other, enter(node.other_scope, scope), out);
 }
 
 void Interpreter::render_captured(const Statement& node, const ScopePtr& scope, std::string& out) {
@@ -193,8 +194,17 @@ void Interpreter::render_captured(const Statement& node, const ScopePtr& scope, 
     check_members(*node.target, *scope);
     assign(*node.target, result, *scope);
   } else {
-    out += to_text(result);
+    append_block(result, out);
   }
+}
+
+// Unlike an expression, a filter or call block must give text.
+void Interpreter::append_block(const Value& result, std::string& out) {
+  if (result.text() == nullptr) {
+    throw_input("a filter or call block gives {} instead of text", type_name(result));
+  }
+  charge_bytes(result.text()->size());
+  out += *result.text();
 }
 
 void Interpreter::render_with(const Statement& node, const ScopePtr& scope, std::string& out) {

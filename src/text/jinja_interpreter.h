@@ -44,9 +44,10 @@ class Interpreter {
   Flow render_statement(const Statement& statement, const ScopePtr& scope, std::string& out);
   Flow render_condition(const Statement& statement, const ScopePtr& scope, std::string& out);
   void render_output(const Statement& statement, const ScopePtr& scope, std::string& out);
-  void render_loop(
+  Flow render_loop(
       const Statement& statement, const Value& iterable, int64_t depth0, const ScopePtr& scope, std::string& out);
   void render_captured(const Statement& statement, const ScopePtr& scope, std::string& out);
+  void append_block(const Value& result, std::string& out);
   void render_with(const Statement& statement, const ScopePtr& scope, std::string& out);
   Value make_macro(const Statement& statement, const ScopePtr& scope);
   Value run_macro(const Statement& statement, const ScopePtr& scope, Arguments& arguments);

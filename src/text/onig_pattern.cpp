@@ -1,5 +1,8 @@
 #include "text/onig_pattern.h"
 
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
@@ -100,6 +103,17 @@ const char* find_body(const std::array<Named, N>& table, std::string_view name) 
   }
   const auto row = std::find_if(table.begin(), table.end(), [&](const Named& r) { return key == r.name; });
   return row == table.end() ? nullptr : row->body;
+}
+
+bool is_script(std::string_view name) {
+  const std::string pattern = R"(\p{sc:)" + std::string(name) + "}";
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  pcre2_code* code =
+      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF, &error, &offset, nullptr);
+  const bool found = code != nullptr;
+  pcre2_code_free(code);
+  return found;
 }
 
 // A set of characters: the body of a class, or the complement of one.
@@ -276,7 +290,9 @@ class Translator {
     if (body != nullptr) {
       set = {body, negated};
     } else {
-      set = {(negated ? R"(\P{)" : R"(\p{)") + std::string(name) + "}", false};
+      // PCRE2 takes the name of a script for Script_Extensions unless told otherwise.
+      const std::string script = is_script(name) ? "sc:" : "";
+      set = {(negated ? R"(\P{)" : R"(\p{)") + script + std::string(name) + "}", false};
     }
     at_ = end + 1;
     return true;

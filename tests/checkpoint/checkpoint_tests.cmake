@@ -4,7 +4,7 @@ add_executable(checkpoint_reference_tests "${CMAKE_CURRENT_LIST_DIR}/checkpoint_
 shardpipe_compile_options(checkpoint_reference_tests)
 target_include_directories(checkpoint_reference_tests PRIVATE "${CMAKE_CURRENT_LIST_DIR}/..")
 target_link_libraries(checkpoint_reference_tests PRIVATE shardpipe_checkpoint GTest::gtest)
-target_precompile_headers(checkpoint_reference_tests REUSE_FROM shardpipe_torch_pch)
+shardpipe_reuse_torch_pch(checkpoint_reference_tests)
 
 set(script "${CMAKE_CURRENT_LIST_DIR}/safetensors_reference.py")
 set(folder "${CMAKE_CURRENT_BINARY_DIR}/checkpoint_reference")

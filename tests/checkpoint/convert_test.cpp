@@ -50,7 +50,7 @@ TEST(Convert, MisalignedTensorsAreConvertedToo) {
       folder / "m.safetensors", file_bytes(
                                     R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},)"
                                     R"("w":{"dtype":"F32","shape":[2],"data_offsets":[1,9]}})",
-                                    "x" + std::string(reinterpret_cast<const char*>(values), sizeof values)));
+                                    join({"x", {reinterpret_cast<const char*>(values), sizeof values}})));
   const auto checkpoint = Checkpoint::open(folder / "m.safetensors");
   EXPECT_TRUE(at::equal(checkpoint->load("w", at::kHalf), at::tensor({1.5, -2.25}, at::kHalf)));
 }

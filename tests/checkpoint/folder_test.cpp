@@ -120,10 +120,10 @@ TEST_F(Folder, RefusesABadIndex) {
   expect_refused(R"({"weight_map":{"a":3}})", {R"("a" must be a string)", "a number"});
   expect_refused(R"({"weight_map":{"a":{"weight_map":"x"}}})", {R"("a" must be a string)", "an object"});
   expect_refused(R"({"weight_map":{"a":"x","a":"x"}})", {R"("a" twice)"});
-  expect_refused(R"({"m":)" + std::string(300, '['), {"nested deeper than 256"});
+  expect_refused(join({R"({"m":)", std::string(300, '[')}), {"nested deeper than 256"});
   for (const char* file :
        {"../x.safetensors", "/etc/passwd", "sub/x.safetensors", "a\\\\b", "", ".", "..", "a\\u0000"}) {
-    expect_refused(R"({"weight_map":{"a":")" + std::string(file) + "\"}}", {R"(tensor "a")", "in the same folder"});
+    expect_refused(join({R"({"weight_map":{"a":")", file, "\"}}"}), {R"(tensor "a")", "in the same folder"});
   }
 }
 

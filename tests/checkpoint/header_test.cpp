@@ -1,6 +1,8 @@
 // Refusals of parse_header, each with the values its message must name.
 #include "checkpoint/header.h"
 
+#include <fmt/core.h>
+
 #include <chrono>
 
 #include "checkpoint/test_files.h"
@@ -13,7 +15,7 @@ Header parse(const std::string& bytes) {
 }
 
 std::string entry(const std::string& dtype, const std::string& shape, const std::string& offsets) {
-  return R"({"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
+  return join({R"({"dtype":")", dtype, R"(","shape":)", shape, R"(,"data_offsets":)", offsets, "}"});
 }
 
 void expect_refused(const std::string& bytes, std::vector<std::string> parts) {
@@ -22,10 +24,10 @@ void expect_refused(const std::string& bytes, std::vector<std::string> parts) {
 }
 
 TEST(Header, AcceptsWhatTheFormatAllows) {
-  const std::string header = R"( {"__metadata__":{"format":"pt","a\u00e9":"x"},"w":)" + entry("F32", "[2,1]", "[0,8]") +
-                             R"(,"empty":)" + entry("I64", "[0,5]", "[8,8]") +
-                             R"(,"s":{"later":[{"x":1.5}],"dtype":"U8","shape":[],)" + R"("data_offsets":[8,9]}})" +
-                             "  ";
+  const std::string header = join(
+      {R"( {"__metadata__":{"format":"pt","a\u00e9":"x"},"w":)", entry("F32", "[2,1]", "[0,8]"), R"(,"empty":)",
+       entry("I64", "[0,5]", "[8,8]"), R"(,"s":{"later":[{"x":1.5}],"dtype":"U8","shape":[],)",
+       R"("data_offsets":[8,9]}}  )"});
   const Header parsed = parse(file_bytes(header, "123456789"));
   ASSERT_EQ(parsed.tensors.size(), 3u);
   EXPECT_EQ(parsed.tensors[0].name, "w");
@@ -64,8 +66,7 @@ TEST(Header, RefusesWhatIsNoJson) {
   expect_refused(file_bytes("{\"\xFF\":1}"), {"not valid JSON", "UTF-8"});
   expect_refused(file_bytes(R"({"\ud800":1})"), {"not valid JSON"});
   expect_refused(file_bytes(R"({"a":{"x":1e999}})"), {"not valid JSON", "1e999"});
-  std::string deep = R"({"a":{"x":)" + std::string(126, '[');
-  expect_refused(file_bytes(deep), {"nested deeper than 127"});
+  expect_refused(file_bytes(join({R"({"a":{"x":)", std::string(126, '[')})), {"nested deeper than 127"});
   expect_refused(file_bytes(std::string(5'000'000, '[')), {"must be a JSON object"});
 }
 
@@ -82,13 +83,13 @@ TEST(Header, RefusesAnotherStructure) {
   expect_refused(file_bytes(R"({"__metadata__":{"k":{}}})"), {"__metadata__", R"("k" must be a string)", "an object"});
   expect_refused(file_bytes(R"({"__metadata__":{},"__metadata__":{}})"), {R"("__metadata__" appears twice)"});
   const std::string a = entry("U8", "[1]", "[0,1]");
-  expect_refused(file_bytes("{\"a\":" + a + ",\"a\":" + a + "}", "1"), {R"("a" appears twice)"});
+  expect_refused(file_bytes(join({"{\"a\":", a, ",\"a\":", a, "}"}), "1"), {R"("a" appears twice)"});
 }
 
 TEST(Header, RefusesABadTensor) {
   const auto refused = [](const std::string& body, std::vector<std::string> parts) {
     parts.emplace_back(R"(tensor "a")");
-    expect_refused(file_bytes("{\"a\":" + body + "}", "1234"), parts);
+    expect_refused(file_bytes(join({"{\"a\":", body, "}"}), "1234"), parts);
   };
   refused(R"({"shape":[1],"data_offsets":[0,4]})", {R"(has no "dtype")"});
   refused(R"({"dtype":"F32","data_offsets":[0,4]})", {R"(has no "shape")"});
@@ -118,15 +119,16 @@ TEST(Header, RefusesABadTensor) {
   for (size_t i = 0; i < kMaxDims; ++i) {
     dims += ",1";
   }
-  refused(entry("F32", dims + "]", "[0,4]"), {"more than 64 dimensions"});
+  dims += "]";
+  refused(entry("F32", dims, "[0,4]"), {"more than 64 dimensions"});
 }
 
 TEST(Header, RefusesBytesThatDoNotFit) {
   const auto refused = [](const std::string& header, std::vector<std::string> parts) {
     expect_refused(file_bytes(header, "12345678"), std::move(parts));
   };
-  const auto one = [](const std::string& body) { return "{\"a\":" + body + "}"; };
-  const auto two = [](const std::string& a, const std::string& b) { return "{\"a\":" + a + ",\"b\":" + b + "}"; };
+  const auto one = [](const std::string& body) { return join({"{\"a\":", body, "}"}); };
+  const auto two = [](const std::string& a, const std::string& b) { return join({"{\"a\":", a, ",\"b\":", b, "}"}); };
   refused(one(entry("F32", "[2]", "[8,0]")), {R"(tensor "a")", "ends at 0 before it begins at 8"});
   refused(one(entry("F32", "[4]", "[0,16]")), {R"(tensor "a")", "ends at 16", "has 8 bytes", "truncated"});
   refused(one(entry("F32", "[1]", "[0,18446744073709551615]")), {R"(tensor "a")", "has 8 bytes"});
@@ -149,8 +151,8 @@ TEST(Header, ParsesManyTensorsInLinearTime) {
   constexpr int kTensors = 100'000;
   std::string header = "{";
   for (int i = 0; i < kTensors; ++i) {
-    header += "\"model.layers." + std::to_string(i) + ".mlp.up_proj.weight\":" +
-              entry("U8", "[1]", "[" + std::to_string(i) + "," + std::to_string(i + 1) + "]") + ",";
+    header += fmt::format(
+        R"("model.layers.{}.mlp.up_proj.weight":{{"dtype":"U8","shape":[1],"data_offsets":[{},{}]}},)", i, i, i + 1);
   }
   header.back() = '}';
   const std::string bytes = file_bytes(header, std::string(kTensors, 'x'));

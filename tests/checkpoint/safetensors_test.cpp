@@ -49,7 +49,7 @@ TEST_F(Safetensors, MisalignedTensorsAreCopied) {
                              R"("w":{"dtype":"F64","shape":[2,2],"data_offsets":[1,33]},)"
                              R"("s":{"dtype":"I16","shape":[],"data_offsets":[33,35]},)"
                              R"("e":{"dtype":"I16","shape":[0],"data_offsets":[35,35]}})";
-  const auto file = open(header, "x" + raw<double>({1, 2, 3, 4}) + raw<int16_t>({-7}));
+  const auto file = open(header, join({"x", raw<double>({1, 2, 3, 4}), raw<int16_t>({-7})}));
   const at::Tensor w = file->tensor("w");
   EXPECT_EQ(reinterpret_cast<uintptr_t>(w.const_data_ptr()) % 8, 0u);
   EXPECT_TRUE(at::equal(w, at::tensor({1, 2, 3, 4}, at::kDouble).view({2, 2})));

@@ -36,6 +36,15 @@ class TestFolder {
   std::filesystem::path path_;
 };
 
+/// The pieces one after another. (GCC 12 warns falsely of literal + std::string temporaries at -O3.)
+inline std::string join(std::initializer_list<std::string_view> pieces) {
+  std::string text;
+  for (const std::string_view piece : pieces) {
+    text += piece;
+  }
+  return text;
+}
+
 /// The bytes of a safetensors file with this header text and data.
 inline std::string file_bytes(std::string_view header, std::string_view data = {}) {
   const uint64_t length = header.size();

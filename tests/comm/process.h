@@ -135,9 +135,10 @@ class Process {
   bool ended_ = false;
 };
 
-inline std::vector<std::string> player(std::vector<std::string> arguments) {
-  arguments.insert(arguments.begin(), SHARDPIPE_RANK_PLAYER);
-  return arguments;
+inline std::vector<std::string> player(const std::vector<std::string>& arguments) {
+  std::vector<std::string> command(1, SHARDPIPE_RANK_PLAYER);
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return command;
 }
 
 inline int count(const std::string& text, const std::string& what) {

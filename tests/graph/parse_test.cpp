@@ -174,7 +174,7 @@ TEST(Parse, HostileTextIsRefused) {
 TEST(Parse, LongTextTakesLinearTime) {
   std::string sizes = "shardpipe-graph 1\ninput %0 \"x\": int8[";
   for (int i = 0; i < 100'000; ++i) {
-    sizes += "a" + std::to_string(i) + "+";
+    sizes += fmt::format("a{}+", i);
   }
   EXPECT_EQ(parse(sizes + "1]\n", "long").values.at(0).shape->at(0).terms().size(), 100'001u);
   std::string factors = "shardpipe-graph 1\ninput %0 \"x\": int8[";

@@ -1,6 +1,7 @@
 """Random small templates over the supported part of Jinja."""
 
 import random
+import re
 
 CONTEXT = {
     "a": 3,
@@ -23,34 +24,54 @@ CONTEXT = {
         {"name": "Bob", "tags": ["y", "z"], "ok": None},
     ],
 }
-NAMES = [*CONTEXT, "missing", "i", "v"]
-TESTS = [
-    "defined", "undefined", "none", "string", "mapping", "iterable", "sequence", "number", "integer", "float", "boolean",
-    "true", "false", "odd", "even", "lower", "upper", "callable", "escaped", "divisibleby(2)", "divisibleby 3", "eq(3)",
-    "equalto 'v'", "ne(1)", "in l", "in(m)", "sameas none", "gt 1", "lt(2)", "ge 3", "le(3)", "== 3", "filter", "test",
-]
-FILTERS = [
-    "trim", "upper", "lower", "capitalize", "title", "length", "count", "first", "last", "join", "join(', ')", "join('-', attribute='name')",
-    "replace('l', 'L')", "replace('a', '', 1)", "tojson", "tojson(indent=2)", "tojson(ensure_ascii=True)", "default('dflt')", "default('dflt', true)",
-    "d(0)", "list", "string", "int", "int(5)", "float", "float(1.5)", "abs", "round", "round(1)", "round(1, 'floor')", "round(0, 'ceil')",
-    "indent", "indent(2, true)", "indent('> ', first=true, blank=true)", "safe", "e", "reverse|list", "reverse", "sort", "sort(reverse=true)",
-    "sort(case_sensitive=true)", "sort(attribute='age')", "sort(attribute='name')", "sort(attribute='ok,name')", "unique|list", "unique(true)|join",
-    "map('upper')|list", "map(attribute='name')|list", "map(attribute='age', default=0)|join(';')", "map('default', 'q')|list", "map('replace', 'a', 'b')|join",
-    "select|list", "reject|list", "select('odd')|list", "reject('none')|list", "select('gt', 1)|list", "selectattr('ok')|list",
-    "selectattr('name', 'equalto', 'Bob')|list", "rejectattr('age', 'defined')|map(attribute='name')|list", "rejectattr('ok')|list|length",
-    "items|list", "dictsort", "dictsort(reverse=true)", "dictsort(false, 'value')", "sum", "sum(attribute='age')", "sum(start=10)", "min", "max",
-    "batch(2)|list", "batch(2, 'f')|list", "slice(2)|list", "slice(2, 'f')|list", "center(21)", "truncate(7)", "truncate(6, true, '..', 0)", "wordcount",
-    "groupby('ok')", "attr('name')", "format(a)", "format('q', 2)", "first|default('none')",
-]
-METHODS = [
-    ".strip()", ".strip('Hd ')", ".lstrip()", ".rstrip()", ".split()", ".split(',')", ".split(',', 1)", ".split(' ')[0]", ".split('o')[-1]", ".upper()",
-    ".lower()", ".title()", ".capitalize()", ".replace('l', 'yy')", ".replace('', '-')", ".startswith('He')", ".endswith(('d', 'x'))", ".find('o')", ".find('o', 5)",
-    ".rfind('o')", ".count('l')", ".index('W')", ".join(m)", ".join(['p', 'q'])", ".splitlines()", ".isdigit()", ".isalpha()", ".isupper()", ".islower()", ".isspace()",
-    ".partition(' ')", ".rpartition('o')", ".removeprefix('He')", ".removesuffix('ld')", ".zfill(14)", ".center(16, '*')", ".ljust(13, '.')", ".rjust(13)", ".rsplit(',', 1)",
-    ".rsplit(None, 1)", ".format(a)", ".casefold()", ".items()", ".keys()", ".values()", ".get('k')", ".get('zz', 5)", ".get('n')", ".keys()|list", ".values()|list", ".items()|list",
-    ".k", ".n", ".items", ".name", "['k']", "['items'][1]", "['zz']", ".zz", "[0]", "[-1]", "[5]", "[1:]", "[:-1]", "[::-1]", "[::2]", "[-3:-1]", "[10:]", "[4:1:-1]",
-    "[0].name", "[1]['age']", "[2].age", "[0].tags[0]", ".append(1)", ".__class__", "._private", ".index(1)", ".count(3)", ".copy()", ".pop()", "()",
-]
+# Expressions by the type they give; {t}, {i}, {l} ... stand for an inner expression of that type:
+# t text, i integer, r float, b boolean, l list, u list of dicts, d dict, a anything, ? what may be undefined.
+RULES = {
+    "t": [
+        "s", "t", "w", "e", "m[0]", "d.k", "users[0].name", "'a'", '"It\'s"', "'\\n'", "'tab\\t'", "'é'", "''", "'\\u00e9\\x41\\101'", "'a' 'b'",
+        "{t}.strip()", "{t}.strip('Hd ')", "{t}.lstrip()", "{t}.rstrip({t})", "{t}.split()[0]", "{t}.split({t} or ' ')[-1]", "{t}.split(',', 1)[0]",
+        "{t}.upper()", "{t}.lower()", "{t}.title()", "{t}.capitalize()", "{t}.casefold()", "{t}.replace('l', {t})", "{t}.replace({t}, 'yy', {i})", "{t}.replace('', '-')",
+        "{t}.join({t})", "{t}.join(m)", "{t}.partition(' ')[0]", "{t}.rpartition('o')[2]", "{t}.removeprefix('He')", "{t}.removesuffix({t})", "{t}.zfill({i})",
+        "{t}.center({i}, '*')", "{t}.ljust({i}, '.')", "{t}.rjust({i})", "'{} {}'.format({a}, {i})", "'{0:>5}|{1!r}|{x:.2f}'.format({t}, {t}, x={r})", "'%s-%d'|format({t}, {i})",
+        "'%5s|%-4s|%r' % ({t}, {t}, {t})", "'%03d %+.1f %x' % ({i}, {r}, 255)", "{t}[0]", "{t}[{i}:]", "{t}[:-1]", "{t}[::-1]", "{t}[{i}:{i}]", "{t}[{i}:{i}:-1]", "{t}[::2]", "{t}[none:{i}]",
+        "{t}|trim", "{t}|trim({t})", "{t}|upper", "{t}|lower", "{t}|capitalize", "{t}|title", "{t}|replace({t}, {t})", "{t}|replace('a', '', 1)", "{a}|tojson", "{d}|tojson(indent=2)",
+        "{l}|tojson(indent={i})", "{u}|tojson(sort_keys=true, separators=(',', ':'))", "{t}|tojson(ensure_ascii=True)", "{a}|string", "{t}|indent", "{t}|indent({i}, true)",
+        "{t}|indent('> ', first=true, blank=true)", "{t}|safe", "{t}|e", "{t}|reverse", "{t}|center(21)", "{t}|truncate(7)", "{t}|truncate(6, true, '..', 0)", "{l}|join", "{l}|join(', ')",
+        "{u}|join('-', attribute='name')", "{l}|map('string')|join({t})", "{l}|map('upper')|join", "({t} + {t})", "({t} * {i})", "({a} ~ {a})", "{t} ~ {i}", "{t}|default({t})", "{?}|default({t})",
+        "{?}|d({t}, true)", "({t} if {b} else {t})", "({t} if {b})", "{t}|first", "{t}|last", "m|sort|first", "{t}|list|join", "dict(p=1, q='r').q", "namespace(v={t}).v", "{l}|string", "{d}|string",
+    ],
+    "i": [
+        "a", "b", "0", "1", "2", "7", "-1", "0x1f", "1_000", "d.n", "users[0]['age']", "{t}|length", "{l}|length", "{d}|count", "{t}.find('o')", "{t}.find({t}, {i})", "{t}.rfind('o', 1, -1)",
+        "{t}.count({t})", "{l}.count({a})", "l.index(1)", "({i} + {i})", "({i} - {i})", "({i} * {i}) % 9", "({i} // 3)", "({i} % -4)", "-{i}", "{i}|abs", "{t}|int", "{t}|int(5)", "'42.9'|int", "{r}|int",
+        "{i}|round", "l|sum", "{u}|sum(attribute='missing', start=1) if false else {i}", "users[:2]|sum(attribute='age')", "l|max", "l|min", "{t}|wordcount", "({i} if {b} else {i})", "{i} ** 2 % 50",
+        "range(3)|sum", "range({i} % 5)|length", "loop.index if false else {i}", "{b}|int",
+    ],
+    "r": ["x", "2.5", "0.1", "1e3", "1e16", "1.5e-7", "({i} / 4)", "({r} + {i})", "({r} * {r}) % 7", "{r} // 2", "{t}|float", "'1e3'|float", "{r}|round(1)", "{r}|round(1, 'floor')", "{r}|round(0, 'ceil')", "{r}|abs", "{i}|float", "2 ** -1", "-{r}"],
+    "b": [
+        "yes", "no", "true", "False", "{a} == {a}", "{a} != {a}", "{i} < {i}", "{i} <= {r}", "{t} > {t}", "{t} >= {t}", "1 < {i} <= 9", "{t} in {t}", "{a} in {l}", "{t} not in {d}", "not {a}", "({b} and {b})",
+        "({b} or {b})", "{a} is defined", "{?} is not defined", "{?} is undefined", "{a} is none", "{a} is not none", "{a} is string", "{a} is mapping", "{a} is iterable", "{a} is sequence", "{a} is number",
+        "{a} is integer", "{a} is float", "{a} is boolean", "{a} is true", "{a} is false", "{i} is odd", "{i} is even", "{t} is lower", "{t} is upper", "{a} is callable", "{t} is escaped", "{i} is divisibleby(2)",
+        "{i} is divisibleby 3", "{a} is eq(3)", "{a} is equalto 'v'", "{a} is ne({a})", "{a} is in l", "{a} is in({l})", "{a} is sameas none", "{i} is gt 1", "{i} is lt(2)", "{i} is ge 3", "{i} is le({i})", "{i} is == 3",
+        "{t} is filter", "{t} is test", "{t}.startswith('He')", "{t}.startswith({t})", "{t}.endswith(('d', 'x'))", "{t}.isdigit()", "{t}.isalpha()", "{t}.isupper()", "{t}.islower()", "{t}.isspace()", "{?}|default(false)",
+        "{l} == {l}", "{d} == {d}", "users[0].ok",
+    ],
+    "l": [
+        "l", "m", "z", "[]", "()", "[1, 'b']", "(1,)", "[{a}, {a}]", "({a}, {t})", "range(3)|list", "range(4, 0, -2)|list", "{t}.split(',')", "{t}.split()", "{t}.split('o', 1)", "{t}.rsplit(',', 1)", "{t}.rsplit(None, 1)",
+        "{t}.splitlines()", "{t}.splitlines(true)", "{t}|list", "{d}|list", "{d}.items()|list", "{d}.keys()|list", "{d}.values()|list", "{d}|items|list", "{d}|dictsort(false)", "dict(b=2, A=1)|dictsort(true)",
+        "dict(b=2, a=3)|dictsort(reverse=true, by='value')", "{l}|reverse|list", "l|sort", "m|sort", "m|sort(reverse=true, case_sensitive=true)", "{l}|map('string')|sort", "{l}|unique|list", "m|unique(true)|list",
+        "{u}|map(attribute='name')|list", "{u}|map(attribute='age', default=0)|list", "{u}|map(attribute='tags.0')|list", "{l}|map('default', 'q')|list", "{l}|map('tojson')|list", "m|map('replace', 'a', 'b')|list",
+        "{l}|select|list", "{l}|reject|list", "l|select('odd')|list", "{l}|reject('none')|list", "l|select('gt', 1)|list", "{l}|select('in', {l})|list", "{l}|select('string')|list", "{l}|batch(2)|list", "{l}|batch(2, 'f')|list",
+        "{l}|slice(2)|list", "{l}|slice(3, 'f')|list", "(l + l)", "l * 2", "{l}[1:]", "{l}[::-1]", "{l}[{i}:{i}]", "{l}[:{i}]", "({l} if {b} else {l})", "{?} or {l}", "d['items']", "{u}|groupby('ok', default=1)|list if false else {l}",
+    ],
+    "u": ["users", "users[1:]", "{u}|selectattr('ok')|list", "users|selectattr('name', 'equalto', 'Bob')|list", "{u}|rejectattr('age', 'defined')|list", "{u}|rejectattr('ok')|list", "users[:2]|sort(attribute='age')",
+          "{u}|sort(attribute='name')", "{u}|sort(attribute='name', reverse=true)", "{u}|unique(attribute='ok')|list", "{u}|reverse|list", "{u}|selectattr('tags')|list", "{u}|selectattr('tags.0', 'eq', 'x')|list",
+          "[{d}, users[0]]|selectattr('name', 'defined')|list"],
+    "d": ["d", "users[0]", "{}", "{'k': {a}}", "{'a': [1], 2: 'two'}", "dict(p=1, q={a})", "dict({d}, r={a})", "dict([('x', {a})])", "d['items'][1]", "({d} if {b} else {d})", "{d}.copy()", "{{t}: {a}}", "{u}|first|default({})"],
+    "?": ["missing", "d.zz", "d['zz']", "d.k", "d.get('n')", "d.get('zz')", "d.B", "users[1]['zip']", "l[9]", "n", "none", "s.foo", "m|first", "z|first", "z|last", "({a} if {b})", "i", "v", "users[2].age", "l.append", "d.__class__", "d._x", "none.foo"],
+    "a": ["{t}", "{t}", "{i}", "{r}", "{b}", "{l}", "{d}", "{u}", "{?}", "none"],
+}
+FILTERS = ["trim", "upper", "length", "first", "last", "join", "list", "string", "int", "float", "abs", "round", "sort", "reverse", "tojson", "items", "dictsort", "sum", "min", "unique|list", "map('upper')|list", "safe", "e"]
+METHODS = [".strip()", ".items()", ".k", ".name", "[0]", "[-1]", "['k']", ".split()", ".get('k')", ".pop()", "()", ".append(1)", ".keys()", ".__class__", "._private", ".upper", "|items|list"]
 SPACES = ["", "", " ", "\n", "  ", "\n  ", "\n\n", " t\n", "text", "é ", "<|x|>", "{", "%", "{ {", "}}", "\t"]
 
 
@@ -63,43 +84,21 @@ class Generator:
     def pick(self, *choices):
         return self.random.choice(choices)
 
-    def literal(self):
-        return self.random.choice(
-            ["0", "1", "2", "7", "-1", "10", "2.5", "0.1", "1e3", "1e16", "1_000", "0x1f", "'a'", "'b'", '"It\'s"', "'\\n'", "'tab\\t'", "'é'", "'%s-%d'", "'{} {}'", "''",
-             "true", "false", "none", "True", "None", "[]", "{}", "()", "[1, 'b']", "(1,)", "(1, 2)", "{'k': 1}", "{'a': [1], 2: 'two'}", "range(3)", "range(4, 0, -2)",
-             "dict(p=1, q='r')", "'\\u00e9\\x41\\101'", "'a' 'b'", "namespace(v=1).v"]
-        )
+    def expression(self, depth, kind="a"):
+        if self.random.random() < 0.01:
+            # Whatever the types say: errors must be the same too.
+            subject = self.paren(self.expression(depth - 1))
+            return self.pick(f"{subject}|{self.random.choice(FILTERS)}", f"{subject}{self.random.choice(METHODS)}",
+                             f"{subject} {self.pick('+', '-', '*', '/', '//', '%', '**', '<', 'in')} {self.paren(self.expression(depth - 1))}")
+        rules = RULES[kind]
+        if depth <= 0 and kind != "a":
+            rules = [rule for rule in rules if not re.search(r"\{[a-z?]\}", rule)]
+        rule = self.random.choice(rules)
+        return re.sub(r"\{([a-z?])\}", lambda match: self.inner(match[1], depth if kind == "a" else depth - 1), rule)
 
-    def atom(self):
-        return self.random.choice(NAMES) if self.random.random() < 0.6 else self.literal()
-
-    def expression(self, depth):
-        r = self.random.random()
-        if depth <= 0 or r < 0.15:
-            return self.atom()
-        sub = lambda: self.expression(depth - 1)  # noqa: E731
-        if r < 0.33:
-            return f"{self.atom()}{self.random.choice(METHODS)}"
-        if r < 0.52:
-            return f"{self.paren(sub())}|{self.random.choice(FILTERS)}"
-        if r < 0.60:
-            return f"{self.paren(sub())} is {self.pick('', 'not ')}{self.random.choice(TESTS)}"
-        if r < 0.72:
-            return f"{self.paren(sub())} {self.pick('+', '-', '*', '/', '//', '%', '~', '~', '+')} {self.paren(sub())}"
-        if r < 0.80:
-            return f"{self.paren(sub())} {self.pick('==', '!=', '<', '<=', '>', '>=', 'in', 'not in')} {self.paren(sub())}"
-        if r < 0.86:
-            return f"{self.paren(sub())} {self.pick('and', 'or')} {self.paren(sub())}"
-        if r < 0.90:
-            return f"{self.pick('not ', '-', '+')}{self.paren(sub())}"
-        if r < 0.95:
-            other = f" else {sub()}" if self.random.random() < 0.7 else ""
-            return f"({sub()} if {sub()}{other})"
-        if r < 0.97:
-            return f"[{sub()}, {sub()}]"
-        if r < 0.985:
-            return f"{{{self.pick(chr(39) + 'p' + chr(39), 'a', '1')}: {sub()}}}"
-        return f"{self.atom()} ** {self.pick('2', '3', '-1', '0.5')}"
+    def inner(self, kind, depth):
+        text = self.expression(depth, kind)
+        return text if re.fullmatch(r"\w+|'[^'\\\\]*'", text) else f"({text})"
 
     def paren(self, text):
         # Sometimes without, so that precedences are tried.
@@ -112,7 +111,7 @@ class Generator:
         return self.pick("i", "v", "a", "s", "new", "missing")
 
     def block(self, depth):
-        return "".join(self.statement(depth) for _ in range(self.random.randint(1, 3))) + self.random.choice(SPACES)
+        return "".join(self.statement(depth) for _ in range(self.random.randint(1, 2))) + self.random.choice(SPACES)
 
     def statement(self, depth):
         r = self.random.random()
@@ -120,9 +119,9 @@ class Generator:
         if depth <= 0 or r < 0.42:
             return space + "{{" + self.pick("", "-", "+", "") + " " + self.expression(3) + " " + self.pick("", "-", "") + "}}"
         if r < 0.56:
-            text = self.tag("if " + self.expression(2)) + self.block(depth - 1)
+            text = self.tag("if " + self.expression(2, self.pick("b", "a"))) + self.block(depth - 1)
             if self.random.random() < 0.3:
-                text += self.tag("elif " + self.expression(2)) + self.block(depth - 1)
+                text += self.tag("elif " + self.expression(2, "b")) + self.block(depth - 1)
             if self.random.random() < 0.5:
                 text += self.tag("else") + self.block(depth - 1)
             return space + text + self.tag("endif")
@@ -139,7 +138,7 @@ class Generator:
             self.macros += 1
             name = f"m{self.macros}"
             saved, self.loops = self.loops, 0
-            body = self.block(depth - 1) + self.pick("", "{{ varargs }}", "{{ kwargs }}", "{{ caller() }}")
+            body = self.block(depth - 1) + self.pick("", "{{ varargs }}", "{{ kwargs }}", "{{ caller() if caller else 0 }}")
             self.loops = saved
             call = self.pick("", "1", "a, 'z'", "i=2", "v=s, i=a", "1, 2, 3", "q=1")
             text = self.tag(f"macro {name}({self.pick('', 'i', 'i, v=2', 'i=a, v=i')})") + body + self.tag("endmacro")
@@ -155,7 +154,7 @@ class Generator:
         return space + self.tag("generation") + self.block(depth - 1) + self.tag("endgeneration")
 
     def loop(self, depth):
-        head = self.pick("i in l", "i in m", "i, v in d.items()", "i in users", "i in s", "i in z", "v in range(3)", "i in missing", "k, v in d|items", "i in d", f"i in {self.expression(2)}",
+        head = self.pick("i in l", "i in m", "i, v in d.items()", "i in users", "i in s", "i in z", "v in range(3)", "i in missing", "k, v in d|items", "i in d", f"i in {self.expression(2, self.pick(*chr(108)*3, *chr(117)+chr(116)+chr(63)))}",
                          "i in users|selectattr('ok')", "i in l|reverse")
         if self.random.random() < 0.25:
             head += f" if {self.pick('i', 'i != 1', 'loop', self.expression(1))}"

@@ -121,7 +121,7 @@ def check_folders(comparison, options):
         "only named": {"tokenizer_config.json": {**base, "chat_template": [{"name": "rag", "template": show}]}},
         "none": {"tokenizer_config.json": base},
         "file": {"tokenizer_config.json": {**base, "chat_template": "old"}, "chat_template.jinja": show + "\n"},
-        "files": {"tokenizer_config.json": base, "chat_template.jinja": show, "chat_templates/tool_use.jinja": "T" + show},
+        "files": {"tokenizer_config.json": base, "chat_template.jinja": show, "additional_chat_templates/tool_use.jinja": "T" + show},
         "map": {"tokenizer_config.json": {**base, "chat_template": show}, "special_tokens_map.json": {"bos_token": "<b>", "pad_token": {"content": "<p>", "lstrip": False, "normalized": False, "rstrip": False, "single_word": False}}},
         "map not read": {"tokenizer_config.json": {**base, "chat_template": show, "added_tokens_decoder": added}, "special_tokens_map.json": {"bos_token": "<b>"}},
         "extra": {"tokenizer_config.json": {**base, "chat_template": show, "image_token": "<img>", "pad_token": None}},

@@ -5,7 +5,7 @@ if(TARGET shardpipe_frontend_hf)
   shardpipe_compile_options(hf_transformers_compare)
   target_include_directories(hf_transformers_compare PRIVATE "${PROJECT_SOURCE_DIR}/tests")
   target_link_libraries(hf_transformers_compare PRIVATE shardpipe_frontend_hf GTest::gmock GTest::gtest)
-  target_precompile_headers(hf_transformers_compare REUSE_FROM shardpipe_torch_pch)
+  shardpipe_reuse_torch_pch(hf_transformers_compare)
 
   set(hf_reference "${PROJECT_BINARY_DIR}/tests/hf_reference")
   add_test(NAME hf_reference_data

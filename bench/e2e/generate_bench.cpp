@@ -1,0 +1,85 @@
+// Times generation in one process after a warm-up, as bench/e2e/compare.py asks: one JSON object a repetition. Started
+// once a rank when the layout has several.
+#include <fmt/format.h>
+#include <malloc.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
+#include "shardpipe/engine.h"
+
+namespace {
+
+// The same ids as compare.py gives Hugging Face.
+std::vector<std::vector<int64_t>> make_prompts(int rows, int length, int64_t vocab) {
+  std::vector<std::vector<int64_t>> prompts;
+  for (int row = 0; row < rows; ++row) {
+    auto& prompt = prompts.emplace_back();
+    for (int i = 0; i < length; ++i) {
+      prompt.push_back((int64_t{row} * 7919 + int64_t{i} * 104729 + 17) % (vocab - 100) + 50);
+    }
+  }
+  return prompts;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  using namespace shardpipe;
+  std::string folder;
+  std::string dtype = "float32";
+  PlanOptions options;
+  int rows = 1;
+  int length = 128;
+  int repetitions = 3;
+  GenerateOptions generation{.max_new_tokens = 33};
+  CLI::App app("Times generation");
+  app.add_option("--model", folder)->required();
+  app.add_option("--dtype", dtype);
+  app.add_option("--pp", options.layout.pp);
+  app.add_option("--cuts", options.layout.cuts)->delimiter(',');
+  app.add_option("--chunks", options.layout.chunks);
+  app.add_option("--threads", options.threads);
+  app.add_option("--kernels", options.kernels);
+  app.add_option("--rows", rows);
+  app.add_option("--length", length);
+  app.add_option("--new-tokens", generation.max_new_tokens);
+  app.add_option("--repetitions", repetitions);
+  CLI11_PARSE(app, argc, argv);
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
+  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  try {
+    World world = World::from_environment();
+    const Model model = Model::from_folder(folder, dtype);
+    const Plan plan = make_plan(model, world, options);
+    Engine engine(plan, world);
+    const auto prompts = world.rank() == 0 ? make_prompts(rows, length, model.vocab_size()) : std::vector<std::vector<int64_t>>{};
+    for (int i = 0; i <= repetitions; ++i) {
+      const GenerateResult result = generate(engine, prompts, generation);
+      if (i == 0) {
+        continue;
+      }
+      double compute = 0;
+      double wait = 0;
+      for (size_t step = 1; step < result.steps.size(); ++step) {
+        compute += result.steps[step].compute_s;
+        wait += result.steps[step].wait_s;
+      }
+      const std::string line = fmt::format(
+          R"({{"rank": {}, "prefill_s": {}, "decode_s": {}, "decode_tokens": {}, "lanes": {}, "compute_s": {}, "wait_s": {}, "first_token": {}}})",
+          world.rank(), result.prefill_s, result.decode_s,
+          (static_cast<double>(result.outputs[0].token_ids.size()) - 1) * static_cast<double>(result.outputs.size()),
+          result.lanes, compute, wait, result.outputs[0].token_ids[0]);
+      for (const std::string& rank : world.gather(line)) {
+        fmt::print("{}\n", rank);
+      }
+      std::fflush(stdout);
+    }
+    world.finish();
+  } catch (const Error& error) {
+    std::_Exit(fail(error));
+  }
+  std::_Exit(0);
+}

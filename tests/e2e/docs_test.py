@@ -1,0 +1,66 @@
+"""Every command in README.md and docs/ runs, links lead somewhere, and the reference is what the program says."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import shardpipe_cli as cli
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+class Docs(unittest.TestCase):
+    def test_commands_run(self):
+        targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+        ran = 0
+        with tempfile.TemporaryDirectory() as folder:
+            (pathlib.Path(folder) / "models").symlink_to(cli.DEMO_MODEL.parent)
+            binaries = pathlib.Path(folder) / "bin"
+            binaries.mkdir()
+            (binaries / "shardpipe").symlink_to(cli.PROGRAM)
+            environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"}
+            for page in PAGES:
+                for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.S | re.M):
+                    with self.subTest(page=page.name, command=block.strip()):
+                        ran += 1
+                        make = re.fullmatch(r"make ([a-z]+)", block.strip())
+                        if make:  # the tests cannot run the tests
+                            self.assertIn(make[1], targets)
+                            continue
+                        expected = re.search(r"# exits with (\d+)", block)
+                        done = subprocess.run(
+                            ["bash", "-ec", block], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                            text=True, timeout=120)
+                        self.assertEqual(done.returncode, int(expected[1]) if expected else 0, done.stderr)
+                        if expected:  # the page shows the line
+                            self.assertIn(done.stderr.strip(), page.read_text())
+        self.assertGreater(ran, 10)
+
+    def test_links_lead_somewhere(self):
+        for page in PAGES:
+            for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+                if not target.startswith("http"):
+                    self.assertTrue((page.parent / target).exists(), f"{page.name}: {target}")
+
+    def test_the_reference_is_up_to_date(self):
+        done = subprocess.run(
+            [sys.executable, ROOT / "tools/make_reference.py", cli.PROGRAM, "--check"], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_the_guide_shows_the_example(self):
+        code = re.search(r"```cpp\n(.*?)```", (ROOT / "docs/guide/cpp.md").read_text(), re.S)[1]
+        example = re.sub(r"\s+", " ", (ROOT / "examples/generate/main.cpp").read_text())
+        for line in code.splitlines():
+            statement = re.sub(r"\s*//.*", "", line).strip()
+            if statement.startswith(("World", "const Plan", "Engine")):
+                self.assertIn(statement, example)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
