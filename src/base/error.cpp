@@ -56,14 +56,16 @@ Error current_error() {
   } catch (const Error& error) {
     return error;
   } catch (const std::exception& error) {
-    return {ErrorCode::internal, error.what()};
+    // LibTorch appends a stack trace.
+    const std::string text = error.what();
+    return {ErrorCode::internal, text.substr(0, text.find('\n'))};
   } catch (...) {
     return {ErrorCode::internal, "unknown exception"};
   }
 }
 
 std::string one_line(const std::string& text) {
-  std::string line = text.substr(0, text.find('\n'));
+  std::string line = text;
   for (char& c : line) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
       c = ' ';

@@ -32,7 +32,7 @@ template <typename... Args>
 /// text. Call inside a catch block.
 Error current_error();
 
-/// The text up to its first newline, control characters replaced: fit for a one-line message.
+/// The text with control characters, newlines too, replaced by spaces: fit for a one-line message.
 std::string one_line(const std::string& text);
 
 }  // namespace shardpipe

@@ -24,11 +24,12 @@ std::string to_text(const Bytes& bytes) {
   return {bytes.begin(), bytes.end()};
 }
 
-/// c10d writes a warning with a stack trace for every connection that ends; the monitor says what happened in one line.
+/// c10d logs every connection that ends with a stack trace; the monitor says in one line what happened. The level is that
+/// of the whole process; TORCH_CPP_LOG_LEVEL brings all back.
 void quiet_c10d() {
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
-    constexpr int kErrorsOnly = 2;
-    FLAGS_caffe2_log_level = kErrorsOnly;
+    constexpr int kFatalOnly = 3;
+    FLAGS_caffe2_log_level = kFatalOnly;
   }
 }
 

@@ -17,8 +17,9 @@ struct Template;
 /// is bounded (jinja_budget.h).
 class ChatTemplate {
  public:
-  /// Reads chat_template.jinja (and additional_chat_templates/*.jinja), else "chat_template" of tokenizer_config.json: a text, or
-  /// named ones of which "default" is used, and "tool_use" for conversations with tools. Special tokens (bos_token,
+  /// Reads chat_template.jinja (and additional_chat_templates/*.jinja), else "chat_template" of tokenizer_config.json:
+  /// a text, or named ones of which "default" is used, and "tool_use" for conversations with tools. Special tokens
+  /// (bos_token,
   /// ...) come from tokenizer_config.json and special_tokens_map.json. Throws Error(usage) when there is none,
   /// Error(input) for files that cannot be read or parsed.
   static ChatTemplate from_folder(const std::filesystem::path& folder);

@@ -71,6 +71,14 @@ std::optional<Value> loop_attribute(const Value& value, const std::string& name)
 
 // The attribute proper, without the key; nullopt when the type has none of that name.
 std::optional<Value> own_attribute(const Value& object, const std::string& name) {
+  if (name.starts_with("__") && object.space() == nullptr) {
+    // What every Python object has.
+    static constexpr std::string_view kInternal[] = {"__class__", "__dict__",   "__doc__",
+                                                     "__init__",  "__module__", "__len__"};
+    if (std::find(std::begin(kInternal), std::end(kInternal), name) != std::end(kInternal)) {
+      return unsafe(object, name);
+    }
+  }
   if (object.is_undefined()) {
     fail_undefined(object);
   }
@@ -80,14 +88,6 @@ std::optional<Value> own_attribute(const Value& object, const std::string& name)
   }
   if (object.loop() != nullptr) {
     return loop_attribute(object, name);
-  }
-  if (name.starts_with("__")) {
-    // What every Python object has.
-    static constexpr std::string_view kInternal[] = {"__class__", "__dict__",   "__doc__",
-                                                     "__init__",  "__module__", "__len__"};
-    return std::find(std::begin(kInternal), std::end(kInternal), name) == std::end(kInternal)
-               ? std::nullopt
-               : std::optional<Value>(unsafe(object, name));
   }
   return get_method(object, name);
 }

@@ -61,14 +61,15 @@ Value truncate(const Value& subject, Arguments& arguments) {
   const int64_t length = bound.integer(0, 255);
   const std::string end = bound.has(2) ? bound.text(2) : "...";
   const int64_t leeway = bound.has(3) && !bound[3].is_none() ? bound.integer(3, 5) : 5;
-  const std::u32string points = decode(must_be_text("truncate", subject));
   const auto end_length = static_cast<int64_t>(count_points(end));
   if (length < end_length || leeway < 0) {
     throw_input("expected length >= {} and leeway >= 0, got {} and {}", end_length, length, leeway);
   }
-  if (static_cast<int64_t>(points.size()) - length <= leeway) {
+  const auto size = length_of(subject);
+  if (size && *size - length <= leeway) {
     return subject;
   }
+  const std::u32string points = decode(must_be_text("truncate", subject));
   std::string kept = encode(points.substr(0, static_cast<size_t>(length - end_length)));
   if (!bound.truth(1, false)) {
     kept = kept.substr(0, kept.rfind(' '));

@@ -165,8 +165,10 @@ std::string format_percent(const std::string& text, const Value& arguments) {
     charge_bytes(made.size());
     out += made;
   }
-  const bool is_single_use = !tuple && arguments.dict() == nullptr && sequence == nullptr;
-  if (!named && ((tuple && used < sequence->items.size()) || (is_single_use && used == 0))) {
+  // What can be subscripted counts as a mapping, of which the text may use any part.
+  const bool mapping = arguments.dict() != nullptr || arguments.is_undefined() ||
+                       (sequence != nullptr && sequence->flavor <= Sequence::Flavor::range);
+  if (!named && (tuple ? used < sequence->items.size() : used == 0 && !mapping)) {
     throw_input("not all arguments converted during string formatting");
   }
   return out;

@@ -153,7 +153,10 @@ class Lexer {
         return close(end);
       }
     }
-    fail_syntax("Missing end of comment tag", line_);
+    if (inside < rest_.size()) {  // Jinja takes "{#" at the very end for an empty comment
+      fail_syntax("Missing end of comment tag", line_);
+    }
+    move_to(inside);
   }
 
   bool read_raw(size_t inside) {

@@ -18,14 +18,17 @@ struct Method {
   Value (*run)(const Value& self, const Bound& arguments);
 };
 
-Value list_of_texts(const std::vector<std::string>& texts) {
-  Values items(texts.begin(), texts.end());
-  return make_sequence(std::move(items));
-}
-
 // Keeps "safe" text safe, as markupsafe's methods do.
 Value like(const Value& self, std::string text) {
   return Value(std::move(text), self.is_markup());
+}
+
+Value list_like(const Value& self, const std::vector<std::string>& texts) {
+  Values items;
+  for (const std::string& text : texts) {
+    items.push_back(like(self, text));
+  }
+  return make_sequence(std::move(items));
 }
 
 template <std::string (*change)(std::string_view)>
@@ -45,7 +48,7 @@ Value is_only(const Value& self, const Bound&) {
 
 template <std::vector<std::string> (*cut)(std::string_view, std::optional<std::string_view>, int64_t)>
 Value cut_up(const Value& self, const Bound& arguments) {
-  return list_of_texts(cut(*self.text(), arguments.optional_text(0), arguments.integer(1, -1)));
+  return list_like(self, cut(*self.text(), arguments.optional_text(0), arguments.integer(1, -1)));
 }
 
 // The part of the text that optional start and end arguments leave; nullopt when start is behind the text.
@@ -123,7 +126,8 @@ Value partition(const Value& self, const Bound& arguments) {
   if (found == std::string::npos) {
     parts[last ? 2 : 0] = self;
   } else {
-    parts = {text.substr(0, found), separator, text.substr(found + separator.size())};
+    parts = {
+        like(self, text.substr(0, found)), like(self, separator), like(self, text.substr(found + separator.size()))};
   }
   return make_sequence(std::move(parts), Sequence::Flavor::tuple);
 }
@@ -208,7 +212,7 @@ const std::map<std::string_view, Method>& text_methods() {
        {{"keepends"},
         0,
         [](const Value& self, const Bound& arguments) {
-          return list_of_texts(split_lines(*self.text(), arguments.truth(0, false)));
+          return list_like(self, split_lines(*self.text(), arguments.integer(0, 0) != 0));
         }}},
       {"startswith", {{"prefix", "start", "end"}, 1, begins<false>}},
       {"strip", {{"chars"}, 0, stripped<true, true>}},

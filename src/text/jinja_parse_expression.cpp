@@ -33,7 +33,7 @@ ExpressionPtr Parser::make(ExpressionKind kind, int line, std::vector<Expression
   return node;
 }
 
-ExpressionPtr Parser::parse_target(TargetKind kind, std::string_view end_name) {
+ExpressionPtr Parser::parse_target(TargetKind kind) {
   if (kind == TargetKind::name_only) {
     const Token token = expect_name();
     static constexpr std::string_view kConstants[] = {"true", "false", "none", "True", "False", "None"};
@@ -49,7 +49,7 @@ ExpressionPtr Parser::parse_target(TargetKind kind, std::string_view end_name) {
     if (!parts.empty()) {
       expect_sign(",");
     }
-    if (at_tuple_end(end_name)) {
+    if (at_tuple_end()) {
       break;
     }
     parts.push_back(parse_primary(kind == TargetKind::with_namespace));
@@ -75,13 +75,12 @@ ExpressionPtr Parser::parse_target(TargetKind kind, std::string_view end_name) {
   return target;
 }
 
-bool Parser::at_tuple_end(std::string_view end_name) const {
+bool Parser::at_tuple_end() const {
   const TokenKind kind = current().kind;
-  return kind == TokenKind::variable_end || kind == TokenKind::block_end || current().is_sign(")") ||
-         (!end_name.empty() && current().is_name(end_name));
+  return kind == TokenKind::variable_end || kind == TokenKind::block_end || current().is_sign(")");
 }
 
-ExpressionPtr Parser::parse_tuple(bool conditional, std::string_view end_name, bool parentheses) {
+ExpressionPtr Parser::parse_tuple(bool conditional, bool parentheses) {
   const int line = current().line;
   std::vector<ExpressionPtr> parts;
   bool tuple = false;
@@ -89,7 +88,7 @@ ExpressionPtr Parser::parse_tuple(bool conditional, std::string_view end_name, b
     if (!parts.empty()) {
       expect_sign(",");
     }
-    if (at_tuple_end(end_name)) {
+    if (at_tuple_end()) {
       break;
     }
     parts.push_back(parse_expression(conditional));
@@ -245,7 +244,7 @@ ExpressionPtr Parser::parse_primary(bool with_namespace) {
   }
   next();
   if (token.is_sign("(")) {
-    ExpressionPtr node = parse_tuple(true, {}, true);
+    ExpressionPtr node = parse_tuple(true, true);
     expect_sign(")");
     return node;
   }

@@ -167,9 +167,9 @@ std::unique_ptr<Statement> Parser::parse_statement() {
 std::unique_ptr<Statement> Parser::parse_for() {
   auto loop = std::make_unique<Statement>();
   loop->kind = StatementKind::loop;
-  loop->target = parse_target(TargetKind::any, "in");
+  loop->target = parse_target(TargetKind::any);
   expect_name("in");
-  loop->expression = parse_tuple(false, "recursive");
+  loop->expression = parse_tuple(false);
   if (skip_name("if")) {
     loop->test = parse_expression();
   }

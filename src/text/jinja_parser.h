@@ -51,8 +51,8 @@ class Parser {
   void parse_macro_body(Statement& statement, std::string_view end_name);
 
   ExpressionPtr make(ExpressionKind kind, int line, std::vector<ExpressionPtr> operands = {}, std::string name = {});
-  ExpressionPtr parse_target(TargetKind kind, std::string_view end_name = {});
-  ExpressionPtr parse_tuple(bool conditional, std::string_view end_name = {}, bool parentheses = false);
+  ExpressionPtr parse_target(TargetKind kind);
+  ExpressionPtr parse_tuple(bool conditional, bool parentheses = false);
   ExpressionPtr parse_expression(bool conditional = true);
   ExpressionPtr parse_conditional();
   ExpressionPtr parse_or();
@@ -75,7 +75,7 @@ class Parser {
   ExpressionPtr parse_filter(ExpressionPtr node, bool inline_start = false);
   ExpressionPtr parse_test(ExpressionPtr node);
   CallArguments parse_arguments(int& depth);
-  bool at_tuple_end(std::string_view end_name) const;
+  bool at_tuple_end() const;
 
   std::vector<Token> tokens_;
   size_t pos_ = 0;

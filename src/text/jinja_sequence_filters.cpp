@@ -239,7 +239,7 @@ Value dictsort(const Value& subject, Arguments& arguments) {
     pairs.emplace_back(
         folds ? Value(lower(*sorted.text())) : sorted, make_sequence({key, value}, Sequence::Flavor::tuple));
   }
-  return make_sequence(sort_by_key(std::move(pairs), bound.truth(2, false)));
+  return make_sequence(sort_by_key(std::move(pairs), bound.integer(2, 0) != 0));
 }
 
 Value sort(const Value& subject, Arguments& arguments) {
@@ -261,7 +261,7 @@ Value sort(const Value& subject, Arguments& arguments) {
     }
     pairs.emplace_back(make_sequence(std::move(keys)), std::move(item));
   }
-  return make_sequence(sort_by_key(std::move(pairs), bound.truth(0, false)));
+  return make_sequence(sort_by_key(std::move(pairs), bound.integer(0, 0) != 0));
 }
 
 Value unique(const Value& subject, Arguments& arguments) {

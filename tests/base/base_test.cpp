@@ -43,7 +43,7 @@ TEST(ErrorLine, HasCodeMessageAndHint) {
 }
 
 TEST(ErrorLine, IsOneLineWithoutControlCharacters) {
-  EXPECT_STREQ(Error(ErrorCode::input, "a\tb\x1b[31m\nsecond line").what(), "error[input]: a b [31m");
+  EXPECT_STREQ(Error(ErrorCode::input, "a\tb\x1b[31m\nsecond line").what(), "error[input]: a b [31m second line");
 }
 
 TEST(ErrorCode, HasTheExitStatusOfTheContract) {

@@ -1,5 +1,5 @@
-# Comparison of src/checkpoint with the Python packages safetensors and transformers, in three steps: Python writes files
-# and what it reads from them, our readers compare and write them again, Python reads those.
+# Comparison of src/checkpoint with the Python packages safetensors and transformers: Python writes
+# files and what it reads from them, our readers compare and write them again, Python reads those.
 add_executable(checkpoint_reference_tests "${CMAKE_CURRENT_LIST_DIR}/checkpoint_reference.cpp")
 shardpipe_compile_options(checkpoint_reference_tests)
 target_include_directories(checkpoint_reference_tests PRIVATE "${CMAKE_CURRENT_LIST_DIR}/..")

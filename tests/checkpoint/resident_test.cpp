@@ -20,7 +20,7 @@ class Resident : public ::testing::Test {
   void SetUp() override {
     std::vector<std::pair<std::string, at::Tensor>> tensors;
     for (int i = 0; i < 4; ++i) {
-      tensors.emplace_back("t" + std::to_string(i), at::full({4096, 1024}, i + 0.5));
+      tensors.emplace_back(join({"t", std::to_string(i)}), at::full({4096, 1024}, i + 0.5));
     }
     write_safetensors(folder_ / "model.safetensors", tensors);
     checkpoint_ = Checkpoint::open_folder(folder_.path());

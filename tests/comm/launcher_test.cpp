@@ -196,7 +196,7 @@ TEST(Launcher, KilledLauncherTakesItsRanksAlong) {
   }
 }
 
-const std::string kPython = SHARDPIPE_SOURCE_DIR "/.venv/bin/python";
+const std::string kPython = SHARDPIPE_PYTHON;
 
 TEST(Launcher, RanksOfTorchrun) {
   Process process(

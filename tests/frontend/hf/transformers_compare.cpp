@@ -1,7 +1,7 @@
 // The traced families against transformers: loads each folder that reference.py made, runs its rows packed together in
 // one process with caches (prompts of different length at once, then token by token), and compares all logits.
 //
-//     hf_transformers_compare FOLDER
+//     hf_reference_tests FOLDER
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 #include <gmock/gmock.h>
@@ -186,7 +186,7 @@ class Comparison : public ::testing::Test {
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   if (argc != 2) {
-    fmt::print(stderr, "usage: hf_transformers_compare FOLDER\n");
+    fmt::print(stderr, "usage: hf_reference_tests FOLDER\n");
     return 2;
   }
   int found = 0;
