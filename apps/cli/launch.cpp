@@ -1,3 +1,4 @@
+#include "base/error.h"
 #include "commands.h"
 #include "shardpipe/world.h"
 
@@ -9,13 +10,16 @@ Action add_launch(CLI::App& app) {
   app.add_option("--nnodes", options->nnodes, "hosts");
   app.add_option("--node-rank", options->node_rank, "this host's number, from 0");
   app.add_option("--master", options->master, "HOST:PORT where all ranks meet (default: this host, a free port)");
-  app.add_option("program", options->arguments, "the program and its arguments")->required();
-  app.positionals_at_end();
+  app.footer("The program and its arguments follow, best after --: shardpipe launch --nproc 2 -- PROGRAM ...");
   app.prefix_command();
   return [options, &app](const Invocation&) {
     LaunchOptions chosen = *options;
-    for (const std::string& argument : app.remaining()) {
-      chosen.arguments.push_back(argument);
+    chosen.arguments = app.remaining();
+    if (!chosen.arguments.empty() && chosen.arguments[0] == "--") {
+      chosen.arguments.erase(chosen.arguments.begin());
+    }
+    if (chosen.arguments.empty()) {
+      throw Error(ErrorCode::usage, "launch needs a program to start", "shardpipe launch --nproc 2 -- PROGRAM ...");
     }
     return launch(chosen);
   };

@@ -8,7 +8,15 @@ namespace shardpipe {
 const hf::FolderModel& Model::Impl::loaded() const {
   const std::scoped_lock lock(mutex_);
   if (!loaded_) {
-    loaded_ = std::make_unique<const hf::FolderModel>(hf::load_folder_model(folder, dtype));
+    // Whether a head is tied may depend on the weights. What is wrong with them is said after what is wrong with the
+    // configuration: make_plan opens them again.
+    std::shared_ptr<const checkpoint::Checkpoint> weights;
+    try {
+      weights = checkpoint::Checkpoint::open_folder(folder);
+    } catch (const Error&) {
+      weights.reset();
+    }
+    loaded_ = std::make_unique<const hf::FolderModel>(hf::load_folder_model(folder, dtype, weights.get()));
   }
   return *loaded_;
 }

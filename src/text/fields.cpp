@@ -5,6 +5,20 @@
 #include "base/error.h"
 
 namespace shardpipe::text {
+namespace {
+
+// An integer of at least 0; JSON made in code may hold it as a signed one.
+std::optional<uint64_t> natural(const Json& json) {
+  if (json.is_number_unsigned()) {
+    return json.get<uint64_t>();
+  }
+  if (json.is_number_integer() && json.get<int64_t>() >= 0) {
+    return json.get<uint64_t>();
+  }
+  return std::nullopt;
+}
+
+}  // namespace
 
 Fields::Fields(const Json& json, std::string where) : json_(json), where_(std::move(where)) {
   if (!json_.is_object()) {
@@ -63,11 +77,11 @@ uint32_t Fields::id(const char* name) const {
 
 uint64_t Fields::size(const char* name) const {
   const auto field = json_.find(name);
-  if (field == json_.end() || !field->is_number_unsigned() ||
-      field->get<uint64_t>() > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
+  const std::optional<uint64_t> value = field == json_.end() ? std::nullopt : natural(*field);
+  if (!value || *value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) {
     fail(name, "an integer of at least 0");
   }
-  return field->get<uint64_t>();
+  return *value;
 }
 
 Fields Fields::object(const char* name) const {
@@ -87,10 +101,9 @@ std::vector<Fields> Fields::objects(const char* name) const {
 }
 
 std::optional<uint32_t> token_id(const Json& json) {
-  if (!json.is_number_unsigned() || json.get<uint64_t>() > std::numeric_limits<uint32_t>::max()) {
-    return std::nullopt;
-  }
-  return json.get<uint32_t>();
+  const std::optional<uint64_t> value = natural(json);
+  return value && *value <= std::numeric_limits<uint32_t>::max() ? std::optional(static_cast<uint32_t>(*value))
+                                                                 : std::nullopt;
 }
 
 }  // namespace shardpipe::text

@@ -216,14 +216,12 @@ class Reader {
   }
 
   void rebuild(const Fields& config) {
-    const auto model = file_.fields.find("model");
-    if (model == file_.fields.end() || !model->is_object()) {
+    Json& fields = file_.fields;
+    if (!fields.is_object() || !fields.contains("model") || !fields["model"].is_object()) {
       return;  // refused with a message of its own when the model is made
     }
-    Json& fields = file_.fields;
-    const Json pre_tokenizer = class_->pre_tokenizer(config.boolean("add_prefix_space", false));
     fields["normalizer"] = class_->normalizer;
-    fields["pre_tokenizer"] = pre_tokenizer;
+    fields["pre_tokenizer"] = class_->pre_tokenizer(config.boolean("add_prefix_space", false));
     fields["decoder"] = {{"type", "ByteLevel"}};
     if (!class_->keeps_post_processor) {
       fields["post_processor"] = nullptr;
@@ -231,7 +229,7 @@ class Reader {
     for (const char* option :
          {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback",
           "ignore_merges"}) {
-      (*model)[option] = nullptr;
+      fields["model"][option] = nullptr;
     }
   }
 

@@ -279,7 +279,7 @@ const std::map<std::string_view, Filter>& scalar_filters() {
 }
 
 Filter find_filter(std::string_view name) {
-  for (const auto* table : {&scalar_filters(), &sequence_filters()}) {
+  for (const auto* table : {&scalar_filters(), &sequence_filters(), &selection_filters()}) {
     if (const auto found = table->find(name); found != table->end()) {
       return found->second;
     }

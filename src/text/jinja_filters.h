@@ -16,8 +16,9 @@ using Test = bool (*)(const Value& subject, Arguments& arguments);
 Filter find_filter(std::string_view name);
 Test find_test(std::string_view name);
 
-/// The two halves of the table of filters.
+/// The parts of the table of filters.
 const std::map<std::string_view, Filter>& scalar_filters();
 const std::map<std::string_view, Filter>& sequence_filters();
+const std::map<std::string_view, Filter>& selection_filters();
 
 }  // namespace shardpipe::text::jinja

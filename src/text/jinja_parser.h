@@ -9,7 +9,7 @@
 namespace shardpipe::text::jinja {
 
 /// Recursive descent over the tokens; the grammar and its precedences are Jinja 3.1's. Statements are in
-/// jinja_parser.cpp, expressions in jinja_parse_expression.cpp.
+/// jinja_parser.cpp, expressions in jinja_parse_expression.cpp and jinja_parse_postfix.cpp.
 class Parser {
  public:
   explicit Parser(std::vector<Token> tokens) : tokens_(std::move(tokens)) {}
@@ -50,6 +50,12 @@ class Parser {
   void parse_signature(Statement& statement);
   void parse_macro_body(Statement& statement, std::string_view end_name);
 
+  template <typename... Parts>
+  static std::vector<ExpressionPtr> operands(Parts... parts) {
+    std::vector<ExpressionPtr> list;
+    (list.push_back(std::move(parts)), ...);
+    return list;
+  }
   ExpressionPtr make(ExpressionKind kind, int line, std::vector<ExpressionPtr> operands = {}, std::string name = {});
   ExpressionPtr parse_target(TargetKind kind);
   ExpressionPtr parse_tuple(bool conditional, bool parentheses = false);

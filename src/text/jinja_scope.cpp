@@ -1,164 +1,16 @@
-// A port of Jinja's idtracking: which scope's variable a name is.
+// Gives every name its place, after jinja_symbols.h has found what the scopes have.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
-#include <set>
 
 #include "base/error.h"
 #include "text/jinja_ast.h"
 #include "text/jinja_filters.h"
 #include "text/jinja_lexer.h"
+#include "text/jinja_symbols.h"
 
 namespace shardpipe::text::jinja {
 namespace {
-
-// What the names of one scope are: `starts` for those the scope has, `stores` for those it writes.
-struct Symbols {
-  const Symbols* parent = nullptr;
-  std::map<std::string, Start> starts;
-  std::set<std::string> stores;
-
-  bool outside(const std::string& name) const {
-    return parent != nullptr && (parent->starts.count(name) != 0 || parent->outside(name));
-  }
-  void parameter(const std::string& name) {
-    stores.insert(name);
-    starts[name] = Start::parameter;
-  }
-  void store(const std::string& name) {
-    stores.insert(name);
-    starts.try_emplace(name, outside(name) ? Start::outer : Start::unset);
-  }
-  void load(const std::string& name) {
-    if (starts.count(name) == 0 && !outside(name)) {
-      starts[name] = Start::context;
-    }
-  }
-  // Joins the branches of an `if`: a name that only some of them store keeps its outer value in the others.
-  void join(const std::vector<Symbols>& branches) {
-    std::set<std::string> stored;
-    for (const Symbols& branch : branches) {
-      std::set_difference(
-          branch.stores.begin(), branch.stores.end(), stores.begin(), stores.end(),
-          std::inserter(stored, stored.end()));
-    }
-    for (const Symbols& branch : branches) {
-      for (const auto& [name, start] : branch.starts) {
-        starts[name] = start;
-      }
-      stores.insert(branch.stores.begin(), branch.stores.end());
-    }
-    for (const std::string& name : stored) {
-      starts[name] = outside(name) ? Start::outer : Start::context;
-    }
-  }
-};
-
-// First pass over a scope: collects its names. Stops where an inner scope begins.
-class Collector {
- public:
-  explicit Collector(Symbols& symbols) : symbols_(&symbols) {}
-
-  void target(const Expression& node, bool as_parameter) {
-    if (node.kind == ExpressionKind::tuple) {
-      for (const auto& part : node.operands) {
-        target(*part, as_parameter);
-      }
-    } else if (node.kind == ExpressionKind::member) {
-      symbols_->load(node.name);
-    } else if (as_parameter) {
-      symbols_->parameter(node.name);
-    } else {
-      symbols_->store(node.name);
-    }
-  }
-
-  void expression(const ExpressionPtr& node) {
-    if (!node) {
-      return;
-    }
-    if (node->kind == ExpressionKind::name) {
-      symbols_->load(node->name);
-    }
-    for (const auto& part : node->operands) {
-      expression(part);
-    }
-    for (const auto& part : node->arguments.positional) {
-      expression(part);
-    }
-    for (const auto& [name, part] : node->arguments.named) {
-      expression(part);
-    }
-    expression(node->arguments.star);
-    expression(node->arguments.double_star);
-  }
-
-  void block(const Block& statements) {
-    for (const auto& statement : statements) {
-      this->statement(*statement);
-    }
-  }
-
- private:
-  void statement(const Statement& node) {
-    switch (node.kind) {
-      case StatementKind::condition:
-        condition(node);
-        break;
-      case StatementKind::assign:
-        expression(node.expression);
-        target(*node.target, false);
-        break;
-      case StatementKind::capture:
-      case StatementKind::macro:
-        target(*node.target, false);
-        break;
-      case StatementKind::loop:
-      case StatementKind::call_block:
-      case StatementKind::filter_block:
-        expression(node.expression);
-        break;
-      case StatementKind::output:
-      case StatementKind::with:
-        for (const auto& part : node.expressions) {
-          expression(part);
-        }
-        break;
-      default:
-        break;
-    }
-  }
-
-  // The first test belongs to the scope itself; each `elif` is an `if` of its own.
-  void condition(const Statement& node) {
-    expression(node.branches[0].test);
-    Symbols* const original = symbols_;
-    std::vector<Symbols> branches(3, *original);
-    const auto within = [&](Symbols& symbols, const auto& visit) {
-      symbols_ = &symbols;
-      visit();
-      symbols_ = original;
-    };
-    within(branches[0], [&] { block(node.branches[0].body); });
-    for (size_t i = 1; i < node.branches.size(); ++i) {
-      if (!node.branches[i].test) {
-        within(branches[2], [&] { block(node.branches[i].body); });
-        continue;
-      }
-      within(branches[1], [&] {
-        expression(node.branches[i].test);
-        Symbols inner = branches[1];
-        within(inner, [&] { block(node.branches[i].body); });
-        symbols_ = &branches[1];
-        symbols_->join({inner});
-      });
-    }
-    original->join(branches);
-  }
-
-  Symbols* symbols_;
-};
 
 // Second pass: gives each name its place, and goes into the inner scopes.
 class Resolver {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "text/jinja_attributes.h"
 #include "text/jinja_budget.h"
 #include "text/jinja_filters.h"
 #include "text/jinja_operators.h"
@@ -12,126 +13,10 @@
 namespace shardpipe::text::jinja {
 namespace {
 
-// A generator whose items `make` yields from an iterator over `source`, which is opened at the first read.
-using Step = std::function<std::optional<Value>(Iterator& source)>;
-Value generate(const Value& source, Step step) {
-  return make_iterator(
-      [source, step = std::move(step), open = Value::IteratorPtr()]() mutable {
-        open = open ? open : iterate(source);
-        charge(1);
-        return step(*open);
-      },
-      source.depth());
-}
-
-// Reads "a.b.0" from an item, whole numbers as positions.
-struct AttributeGetter {
-  Values parts;
-  std::optional<Value> otherwise;
-  bool ignore_case = false;
-
-  AttributeGetter(const Value& attribute, bool ignores_case) : ignore_case(ignores_case) {
-    if (attribute.text() == nullptr) {
-      if (!attribute.is_none()) {
-        parts.push_back(attribute);
-      }
-      return;
-    }
-    for (const std::string& part : split(*attribute.text(), ".", -1)) {
-      const auto index = is_all(part, CharacterClass::digit) ? parse_integer(part, 10) : std::nullopt;
-      parts.push_back(index ? Value(*index) : Value(part));
-    }
-  }
-
-  Value operator()(Value item) const {
-    for (const Value& part : parts) {
-      item = get_item(item, part);
-      if (otherwise && item.is_undefined()) {
-        item = *otherwise;
-      }
-    }
-    return ignore_case && item.text() != nullptr ? Value(lower(*item.text())) : item;
-  }
-};
-
-Value run_filter(const Value& name, const Value& subject, Arguments arguments) {
-  const Filter filter = name.text() == nullptr ? nullptr : find_filter(*name.text());
-  if (filter == nullptr) {
-    throw_input("No filter named {} found.", repr(name));
-  }
-  return filter(subject, arguments);
-}
-
-bool run_test(const Value& name, const Value& subject, Arguments arguments) {
-  const Test test = name.text() == nullptr ? nullptr : find_test(*name.text());
-  if (test == nullptr) {
-    throw_input("No test named {} found.", repr(name));
-  }
-  return test(subject, arguments);
-}
-
-Value map(const Value& subject, Arguments& arguments) {
-  if (!truthy(subject)) {
-    return generate(make_sequence({}), [](Iterator&) { return std::nullopt; });
-  }
-  return generate(subject, [given = arguments](Iterator& source) -> std::optional<Value> {
-    Arguments rest = given;
-    std::function<Value(const Value&)> change;
-    if (rest.positional.empty() && !rest.named.empty()) {
-      const Bound bound("map", rest, {"attribute", "default"}, 1);
-      AttributeGetter getter(bound[0], false);
-      if (bound.has(1) && !bound[1].is_none()) {
-        getter.otherwise = bound[1];
-      }
-      change = getter;
-    } else if (rest.positional.empty()) {
-      throw_input("map requires a filter argument");
-    } else {
-      const Value name = rest.positional[0];
-      rest.positional.erase(rest.positional.begin());
-      change = [name, rest](const Value& item) { return run_filter(name, item, rest); };
-    }
-    const auto item = source.next();
-    return item ? std::optional<Value>(change(*item)) : std::nullopt;
-  });
-}
-
-// select, reject, selectattr and rejectattr.
-template <bool wanted, bool by_attribute>
-Value select(const Value& subject, Arguments& arguments) {
-  if (!truthy(subject)) {
-    return generate(make_sequence({}), [](Iterator&) { return std::nullopt; });
-  }
-  return generate(subject, [given = arguments](Iterator& source) -> std::optional<Value> {
-    Arguments rest = given;
-    AttributeGetter getter(None{}, false);
-    if (by_attribute) {
-      if (rest.positional.empty()) {
-        throw_input("Missing parameter for attribute name");
-      }
-      getter = AttributeGetter(rest.positional[0], false);
-      rest.positional.erase(rest.positional.begin());
-    }
-    std::optional<Value> test;
-    if (!rest.positional.empty()) {
-      test = rest.positional[0];
-      rest.positional.erase(rest.positional.begin());
-    }
-    while (auto item = source.next()) {
-      charge(1);
-      const Value seen = getter(*item);
-      if ((test ? run_test(*test, seen, rest) : truthy(seen)) == wanted) {
-        return item;
-      }
-    }
-    return std::nullopt;
-  });
-}
-
 Value join(const Value& subject, Arguments& arguments) {
   const Bound bound("join", arguments, {"d", "attribute"});
   const std::string separator = bound.has(0) ? to_text(bound[0]) : "";
-  const AttributeGetter getter(bound.get(1, None{}), false);
+  const AttributeGetter getter(bound.get(1, None{}));
   std::string out;
   bool first = true;
   const auto iterator = iterate(subject);
@@ -211,94 +96,9 @@ Value items(const Value& subject, Arguments& arguments) {
   });
 }
 
-// Sorts pairs of a key and an item by key.
-Values sort_by_key(std::vector<std::pair<Value, Value>> pairs, bool descending) {
-  std::stable_sort(pairs.begin(), pairs.end(), [descending](const auto& a, const auto& b) {
-    return descending ? less(b.first, a.first) : less(a.first, b.first);
-  });
-  Values sorted;
-  for (auto& [key, item] : pairs) {
-    sorted.push_back(std::move(item));
-  }
-  return sorted;
-}
-
-Value dictsort(const Value& subject, Arguments& arguments) {
-  const Bound bound("dictsort", arguments, {"case_sensitive", "by", "reverse"});
-  const std::string by = bound.has(1) ? to_text(bound[1]) : "key";
-  if (by != "key" && by != "value") {
-    throw_input("You can only sort by either \"key\" or \"value\"");
-  }
-  if (subject.dict() == nullptr) {
-    throw_input("filter dictsort needs a dict, not {}", type_name(subject));
-  }
-  std::vector<std::pair<Value, Value>> pairs;
-  for (const auto& [key, value] : subject.dict()->entries()) {
-    const Value& sorted = by == "key" ? key : value;
-    const bool folds = sorted.text() != nullptr && !bound.truth(0, false);
-    pairs.emplace_back(
-        folds ? Value(lower(*sorted.text())) : sorted, make_sequence({key, value}, Sequence::Flavor::tuple));
-  }
-  return make_sequence(sort_by_key(std::move(pairs), bound.integer(2, 0) != 0));
-}
-
-Value sort(const Value& subject, Arguments& arguments) {
-  const Bound bound("sort", arguments, {"reverse", "case_sensitive", "attribute"});
-  const bool folds = !bound.truth(1, false);
-  std::vector<AttributeGetter> getters;
-  if (bound.has(2) && bound[2].text() != nullptr) {
-    for (const std::string& attribute : split(*bound[2].text(), ",", -1)) {
-      getters.emplace_back(Value(attribute), folds);
-    }
-  } else {
-    getters.emplace_back(bound.get(2, None{}), folds);
-  }
-  std::vector<std::pair<Value, Value>> pairs;
-  for (Value& item : list_of(subject)) {
-    Values keys;
-    for (const AttributeGetter& getter : getters) {
-      keys.push_back(getter(item));
-    }
-    pairs.emplace_back(make_sequence(std::move(keys)), std::move(item));
-  }
-  return make_sequence(sort_by_key(std::move(pairs), bound.integer(0, 0) != 0));
-}
-
-Value unique(const Value& subject, Arguments& arguments) {
-  const Bound bound("unique", arguments, {"case_sensitive", "attribute"});
-  const AttributeGetter getter(bound.get(1, None{}), !bound.truth(0, false));
-  return generate(subject, [getter, seen = std::make_shared<Dict>()](Iterator& source) -> std::optional<Value> {
-    while (auto item = source.next()) {
-      const Value key = getter(*item);
-      if (seen->find(key) == nullptr) {
-        seen->set(key, true);
-        return item;
-      }
-    }
-    return std::nullopt;
-  });
-}
-
-template <bool largest>
-Value extreme(const Value& subject, Arguments& arguments) {
-  const Bound bound(largest ? "max" : "min", arguments, {"case_sensitive", "attribute"});
-  const AttributeGetter getter(bound.get(1, None{}), !bound.truth(0, false));
-  std::optional<Value> best;
-  Value best_key;
-  const auto iterator = iterate(subject);
-  while (auto item = iterator->next()) {
-    Value key = getter(*item);
-    if (!best || (largest ? less(best_key, key, ">") : less(key, best_key))) {
-      best = std::move(*item);
-      best_key = std::move(key);
-    }
-  }
-  return best ? *best : undefined("No aggregated item, sequence was empty.");
-}
-
 Value sum(const Value& subject, Arguments& arguments) {
   const Bound bound("sum", arguments, {"attribute", "start"});
-  const AttributeGetter getter(bound.get(0, None{}), false);
+  const AttributeGetter getter(bound.get(0, None{}));
   Value total = bound.get(1, Value(0));
   if (total.text() != nullptr) {
     throw_input("sum() can't sum strings [use ''.join(seq) instead]");
@@ -363,36 +163,6 @@ Value slice(const Value& subject, Arguments& arguments) {
   return generate(make_sequence(std::move(columns)), [](Iterator& source) { return source.next(); });
 }
 
-Value groupby(const Value& subject, Arguments& arguments) {
-  const Bound bound("groupby", arguments, {"attribute", "default", "case_sensitive"}, 1);
-  AttributeGetter key_of(bound[0], !bound.truth(2, false));
-  if (bound.has(1) && !bound[1].is_none()) {
-    key_of.otherwise = bound[1];
-  }
-  AttributeGetter shown = key_of;
-  shown.ignore_case = false;
-  std::vector<std::pair<Value, Value>> pairs;
-  for (Value& item : list_of(subject)) {
-    pairs.emplace_back(key_of(item), item);
-  }
-  Values groups;
-  Values group;
-  const auto close = [&] {
-    if (!group.empty()) {
-      const Value name = shown(group.front());
-      groups.push_back(make_sequence({name, make_sequence(std::exchange(group, {}))}, Sequence::Flavor::tuple));
-    }
-  };
-  for (Value& item : sort_by_key(std::move(pairs), false)) {
-    if (!group.empty() && !equal(key_of(group.front()), key_of(item))) {
-      close();
-    }
-    group.push_back(std::move(item));
-  }
-  close();
-  return make_sequence(std::move(groups));
-}
-
 Value attr(const Value& subject, Arguments& arguments) {
   const Bound bound("attr", arguments, {"name"}, 1);
   // Attributes proper only: a key of that name does not count.
@@ -406,29 +176,8 @@ Value attr(const Value& subject, Arguments& arguments) {
 
 const std::map<std::string_view, Filter>& sequence_filters() {
   static const std::map<std::string_view, Filter> kFilters = {
-      {"attr", attr},
-      {"batch", batch},
-      {"count", length},
-      {"dictsort", dictsort},
-      {"first", first},
-      {"groupby", groupby},
-      {"items", items},
-      {"join", join},
-      {"last", last},
-      {"length", length},
-      {"list", list},
-      {"map", map},
-      {"max", extreme<true>},
-      {"min", extreme<false>},
-      {"reject", select<false, false>},
-      {"rejectattr", select<false, true>},
-      {"reverse", reverse},
-      {"select", select<true, false>},
-      {"selectattr", select<true, true>},
-      {"slice", slice},
-      {"sort", sort},
-      {"sum", sum},
-      {"unique", unique}};
+      {"attr", attr}, {"batch", batch},   {"count", length}, {"first", first},     {"items", items}, {"join", join},
+      {"last", last}, {"length", length}, {"list", list},    {"reverse", reverse}, {"slice", slice}, {"sum", sum}};
   return kFilters;
 }
 

@@ -155,6 +155,8 @@ class BadInput(unittest.TestCase):
         self.refuse(2, r"hint: see shardpipe --help", depths=(1,))
         self.refuse(2, r"nonsense", "generate", "--model", self.good, "--nonsense", depths=(1,))
         self.refuse(2, r"--model", "generate", "--prompt", "x", depths=(1,))
+        self.refuse(2, r"needs a program", "launch", "--nproc", 2, depths=(1,))
+        self.refuse(2, r"no-such-program", "launch", "--nproc", 2, "--", "./no-such-program", depths=(1,))
         self.refuse(2, r"--chunks", *self.generate(self.good, "--chunks", 0), depths=(1,))
         config = self.root / "options.json"
         config.write_text('{"ppp": 2}')

@@ -60,7 +60,7 @@ TEST(Bpe, DecoratesCharactersByTheirPlace) {
   json["model"]["continuing_subword_prefix"] = "##";
   json["model"]["end_of_word_suffix"] = "</w>";
   json["model"]["vocab"] = {{"l", 0}, {"##o", 1}, {"##w</w>", 2}, {"lo", 3}, {"low</w>", 4}};
-  json["model"]["merges"] = {{"l", "##o"}, {"lo", "##w</w>"}};
+  json["model"]["merges"] = {"l ##o", "lo ##w</w>"};
   EXPECT_THAT(tokens(*load(json), "low"), ElementsAre("low</w>"));
   EXPECT_THAT(tokens(*load(json), "lo"), ElementsAre("l"));
 }
@@ -83,7 +83,6 @@ TEST(BpeErrors, Refuses) {
   refuses(ErrorCode::input, "model.fuse_unk must be true or false, is 1", "fuse_unk", 1);
   refuses(ErrorCode::input, "model.unk_token must be a string, is 1", "unk_token", 1);
   refuses(ErrorCode::usage, "model has the unsupported type \"Unigram\"", "type", "Unigram");
-  const Json pair = {{"l", "x"}};
   refuses(
       ErrorCode::input, "model.merges[0] needs the token \"x\", which is not in the vocabulary", "merges",
       Json::array({{"l", "x"}}));

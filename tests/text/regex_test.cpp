@@ -30,8 +30,8 @@ TEST(Regex, SegmentsCoverTheText) {
 }
 
 TEST(Regex, EmptyMatchesFollowOnlyUnmatchedText) {
-  // Oniguruma's iteration: "", "xx", "" would be followed by another empty match at once, which is skipped.
-  EXPECT_THAT(matches("x*", "axxb"), ElementsAre("", "xx", "", ""));
+  // As the onig crate iterates: none at 3, right behind "xx".
+  EXPECT_THAT(matches("x*", "axxb"), ElementsAre("", "xx", ""));
 }
 
 TEST(Regex, TakesLiteralsLiterally) {
@@ -53,7 +53,7 @@ TEST(Regex, FindsRunsOfAMillion) {
 TEST(Regex, HasOnigurumasShorthands) {
   EXPECT_THAT(matches(R"(\h+)", "0aFg \t"), ElementsAre("0aF"));  // hexadecimal digits, not blanks
   EXPECT_THAT(matches(R"(\H)", "0g"), ElementsAre("g"));
-  EXPECT_THAT(matches(R"(\s)", "\u180e\u200b\x85\x1f\u3000"), ElementsAre("\u0085", "\u3000"));
+  EXPECT_THAT(matches(R"(\s)", "\u180e\u200b\u0085\x1f\u3000"), ElementsAre("\u0085", "\u3000"));
   EXPECT_THAT(matches(R"([\S])", "a \u180e"), ElementsAre("a", "\u180e"));
   EXPECT_THAT(matches(R"(\w+)", "aé_\u0301²1-٣"), ElementsAre("aé_\u0301²1", "٣"));
   EXPECT_THAT(matches(R"(\W)", "a-½"), ElementsAre("-"));

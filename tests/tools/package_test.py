@@ -1,6 +1,6 @@
-"""Installs the build to a temporary prefix and uses it from the outside project examples/find_package.
+"""Installs the build to a temporary prefix and uses it from the outside project examples/generate.
 
-    python package_test.py BUILD_FOLDER TORCH_DIR
+    python package_test.py BUILD_FOLDER TORCH_DIR MODEL_FOLDER
 """
 
 import os
@@ -12,7 +12,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILD, TORCH_DIR = Path(), ""
+BUILD, TORCH_DIR, MODEL = Path(), "", ""
 
 
 def run(*command, **options) -> subprocess.CompletedProcess:
@@ -35,7 +35,7 @@ class PackageTest(unittest.TestCase):
 
     def configure(self, build: str, *options: str) -> subprocess.CompletedProcess:
         return run(
-            "cmake", "-G", "Ninja", "-S", ROOT / "examples/find_package", "-B", self.folder / build,
+            "cmake", "-G", "Ninja", "-S", ROOT / "examples/generate", "-B", self.folder / build,
             f"-DCMAKE_PREFIX_PATH={self.prefix}", *options, env=environment(),
         )  # fmt: skip
 
@@ -45,12 +45,16 @@ class PackageTest(unittest.TestCase):
         self.assertIn(f"LibTorch 2.13.0 at {TORCH_DIR}", result.stdout)
         result = run("cmake", "--build", self.folder / "build")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        result = run(self.folder / "build/main", env=environment())
+        program = self.folder / "build/generate"
+        result = run(program, MODEL, "The capital of France is", env=environment())
         self.assertEqual(result.returncode, 0, result.stderr)
-        lines = result.stdout.splitlines()
-        self.assertRegex(lines[0], r"^shardpipe \d+\.\d+\.\d+$")
-        self.assertIn("--pp 0, must be at least 1", lines[1])
-        self.assertEqual(lines[2], "exit status 2")
+        self.assertTrue(result.stdout.startswith(" Paris."), result.stdout)
+        shardpipe = self.prefix / "bin/shardpipe"
+        ranks = run(shardpipe, "launch", "--nproc", 2, "--", program, MODEL, "The capital of France is", env=environment())
+        self.assertEqual((ranks.returncode, ranks.stdout), (0, result.stdout), ranks.stderr)
+        refused = run(shardpipe, "launch", "--nproc", 2, "--", program, self.folder / "nowhere", "x", env=environment())
+        self.assertEqual(refused.returncode, 2, refused.stderr)
+        self.assertRegex(refused.stderr, r"^error\[usage\]: .*nowhere")
 
     def test_another_torch_version_is_refused_and_both_are_named(self):
         torch = self.folder / "torch"
@@ -74,7 +78,7 @@ class PackageTest(unittest.TestCase):
 
     def test_another_shardpipe_version_is_refused(self):
         source = self.folder / "newer"
-        shutil.copytree(ROOT / "examples/find_package", source, dirs_exist_ok=True)
+        shutil.copytree(ROOT / "examples/generate", source, dirs_exist_ok=True)
         text = (source / "CMakeLists.txt").read_text()
         (source / "CMakeLists.txt").write_text(text.replace("shardpipe 0.1 ", "shardpipe 99.0 "))
         result = run("cmake", "-G", "Ninja", "-S", source, "-B", source / "build", f"-DCMAKE_PREFIX_PATH={self.prefix}")
@@ -99,6 +103,7 @@ class PackageTest(unittest.TestCase):
 
 
 if __name__ == "__main__":
+    MODEL = sys.argv.pop()
     TORCH_DIR = sys.argv.pop()
     BUILD = Path(sys.argv.pop())
     unittest.main()

@@ -89,7 +89,7 @@ const std::vector<Operation>& operations() {
       {"flip", [](auto& c, auto& a, auto&, int64_t) { return a.index_select(1, at::arange(c.seq - 1, -1, -1)); }},
       {"index", [](auto& c, auto& a, auto&, int64_t k) { return a.index({Slice(), at::arange(c.seq), Slice()}).roll(k, 1); }},
       {"last", [](auto&, auto& a, auto& b, int64_t) { return a + b.select(1, -1).unsqueeze(1); }},
-      {"gather", [](auto&, auto& a, auto& b, int64_t) { return a.gather(2, b.argsort(2)); }},
+      {"gather", [](auto&, auto& a, auto& b, int64_t) { return a.gather(2, b.argsort(int64_t{2}, false)); }},
       {"topk", [](auto&, auto& a, auto&, int64_t k) { return a - std::get<0>(a.topk(k + 1, -1)).mean(-1, true); }},
       {"where", [](auto&, auto& a, auto& b, int64_t) { return at::where(a > b, a, b * 2) + (a.le(0)).to(at::kFloat); }},
       {"mean", [](auto&, auto& a, auto&, int64_t k) { return a - a.mean({k % 2 == 0 ? 1 : 2}, true); }},
