@@ -11,6 +11,7 @@ namespace shardpipe::cli {
 struct Invocation {
   std::vector<std::string> arguments;  ///< argv
   double start_s = 0;                  ///< on the steady clock
+  std::vector<std::string> program;    ///< what follows "--": a program with its arguments
 };
 
 /// Runs a command and returns the exit status. Errors are thrown.

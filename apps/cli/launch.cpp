@@ -12,12 +12,10 @@ Action add_launch(CLI::App& app) {
   app.add_option("--master", options->master, "HOST:PORT where all ranks meet (default: this host, a free port)");
   app.footer("The program and its arguments follow, best after --: shardpipe launch --nproc 2 -- PROGRAM ...");
   app.prefix_command();
-  return [options, &app](const Invocation&) {
+  return [options, &app](const Invocation& invocation) {
     LaunchOptions chosen = *options;
     chosen.arguments = app.remaining();
-    if (!chosen.arguments.empty() && chosen.arguments[0] == "--") {
-      chosen.arguments.erase(chosen.arguments.begin());
-    }
+    chosen.arguments.insert(chosen.arguments.end(), invocation.program.begin(), invocation.program.end());
     if (chosen.arguments.empty()) {
       throw Error(ErrorCode::usage, "launch needs a program to start", "shardpipe launch --nproc 2 -- PROGRAM ...");
     }

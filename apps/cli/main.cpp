@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "base/error.h"
 #include "commands.h"
@@ -20,7 +21,7 @@ void keep_freed_memory() {
   ::mallopt(M_TOP_PAD, 64 << 20);
 }
 
-int run(const Invocation& invocation) {
+int run(Invocation& invocation) {
   CLI::App app("Runs PyTorch models cut into pipeline stages, across processes, without Python");
   app.name("shardpipe");
   app.set_version_flag("--version", std::string("shardpipe ") + SHARDPIPE_VERSION);
@@ -31,6 +32,11 @@ int run(const Invocation& invocation) {
     actions.emplace_back(sub, command.add(*sub));
   }
   std::vector<std::string> arguments(invocation.arguments.begin() + 1, invocation.arguments.end());
+  const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
+  if (dashes != arguments.end()) {
+    invocation.program.assign(dashes + 1, arguments.end());
+    arguments.erase(dashes, arguments.end());
+  }
   try {
     for (const auto& [sub, action] : actions) {
       if (!arguments.empty() && arguments[0] == sub->get_name()) {
@@ -58,7 +64,7 @@ int run(const Invocation& invocation) {
 
 int main(int argc, char** argv) {
   using namespace shardpipe;
-  cli::Invocation invocation{{argv, argv + argc}, cli::now_s()};
+  cli::Invocation invocation{{argv, argv + argc}, cli::now_s(), {}};
   int status = 0;
   try {
     cli::keep_freed_memory();

@@ -38,8 +38,6 @@ AddedToken added_token(const Fields& fields) {
           fields.boolean("rstrip"), fields.boolean("normalized"),  fields.boolean("special")};
 }
 
-AddedVocabulary::AddedVocabulary() : word_character_(Regex::pattern(kWordCharacter, "a word character")) {}
-
 void AddedVocabulary::add(const std::vector<AddedToken>& tokens, const Model& model, const Normalizer* normalizer) {
   auto next_id = static_cast<uint32_t>(model.size());
   if (!tokens_.empty() && (tokens_.rbegin()->first >= next_id || next_id == 0)) {
@@ -61,6 +59,9 @@ void AddedVocabulary::add(const std::vector<AddedToken>& tokens, const Model& mo
       if (form != token.content) {
         normalized_[*id] = std::move(form);
       }
+    }
+    if (token.single_word && !word_character_) {
+      word_character_ = Regex::pattern(kWordCharacter, "a word character");
     }
     ids_[token.content] = *id;
     if (token.special) {
@@ -86,7 +87,7 @@ void AddedVocabulary::rebuild() {
 
 bool AddedVocabulary::is_single_word(std::string_view text, size_t begin, size_t end) const {
   const auto is_word = [&](size_t at) {
-    return word_character_.segments(text.substr(at, char_length(text[at]))).front().match;
+    return word_character_->segments(text.substr(at, char_length(text[at]))).front().match;
   };
   return !(begin > 0 && is_word(last_char(text, begin))) && !(end < text.size() && is_word(end));
 }

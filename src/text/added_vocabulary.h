@@ -36,8 +36,6 @@ AddedToken added_token(const Fields& fields);
 /// The added tokens of a tokenizer, as the package's AddedVocabulary.
 class AddedVocabulary {
  public:
-  AddedVocabulary();
-
   /// Adds the tokens in order. A token that the model or an earlier call knows keeps that id, a new one gets the next
   /// free one; flags are those given last. `normalizer` may be null. Throws Error(input) when two tokens look the same.
   void add(const std::vector<AddedToken>& tokens, const Model& model, const Normalizer* normalizer);
@@ -64,9 +62,9 @@ class AddedVocabulary {
   std::map<uint32_t, AddedToken> tokens_;
   std::unordered_map<uint32_t, std::string> normalized_;  // where it differs from the content
   std::unordered_set<std::string> special_;
-  TokenTrie plain_;             // looked for in the text as it is
-  TokenTrie after_normalizer_;  // and in the normalized text
-  Regex word_character_;
+  TokenTrie plain_;                      // looked for in the text as it is
+  TokenTrie after_normalizer_;           // and in the normalized text
+  std::optional<Regex> word_character_;  // there when a token is a single word
   bool split_special_tokens_ = false;
 };
 
