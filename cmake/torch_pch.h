@@ -1,4 +1,5 @@
-// Precompiled for every target that uses torch. fmt is header-only everywhere: LibTorch ships a newer fmt than the system's.
+// Precompiled for every target that uses torch. fmt is header-only everywhere: LibTorch ships a newer fmt than the
+// system's.
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>

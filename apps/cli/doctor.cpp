@@ -25,8 +25,9 @@ Action add_doctor(CLI::App& app) {
       fmt::print("{}\n", out.dump(2));
       return 0;
     }
-    fmt::print("shardpipe   {}\nLibTorch    {}\ncores       {}\nSIMD        {}\n", info.version, info.torch,
-               std::thread::hardware_concurrency(), info.simd);
+    fmt::print(
+        "shardpipe   {}\nLibTorch    {}\ncores       {}\nSIMD        {}\n", info.version, info.torch,
+        std::thread::hardware_concurrency(), info.simd);
     fmt::print("CUDA        {}\n", info.cuda ? "compiled in" : "not compiled in");
     const auto line = [](const char* name, const std::vector<std::string>& values) {
       std::string text;

@@ -168,7 +168,9 @@ Json report(
 }
 
 void print_stats(const Json& json) {
-  fmt::print(stderr, "{:>5} {:>12} {:>12} {:>12} {:>14} {:>14}\n", "rank", "step", "compute ms", "wait ms", "bytes sent", "peak RSS MiB");
+  fmt::print(
+      stderr, "{:>5} {:>12} {:>12} {:>12} {:>14} {:>14}\n", "rank", "step", "compute ms", "wait ms", "bytes sent",
+      "peak RSS MiB");
   for (const Json& rank : json["ranks"]) {
     double compute = 0;
     double wait = 0;
@@ -181,15 +183,18 @@ void print_stats(const Json& json) {
     }
     const double count = std::max<double>(1, static_cast<double>(steps.size()) - 1);
     const int64_t rss = rank["peak_rss_bytes"].get<int64_t>() >> 20;
-    fmt::print(stderr, "{:>5} {:>12} {:>12.2f} {:>12.2f} {:>14} {:>14}\n", rank["rank"].get<int>(), "prefill",
-               steps[0]["compute_s"].get<double>() * 1e3, steps[0]["wait_s"].get<double>() * 1e3,
-               steps[0]["bytes_sent"].get<int64_t>(), rss);
-    fmt::print(stderr, "{:>5} {:>12} {:>12.2f} {:>12.2f} {:>14.1f}\n", "", "a token", compute / count * 1e3,
-               wait / count * 1e3, static_cast<double>(bytes) / count);
+    fmt::print(
+        stderr, "{:>5} {:>12} {:>12.2f} {:>12.2f} {:>14} {:>14}\n", rank["rank"].get<int>(), "prefill",
+        steps[0]["compute_s"].get<double>() * 1e3, steps[0]["wait_s"].get<double>() * 1e3,
+        steps[0]["bytes_sent"].get<int64_t>(), rss);
+    fmt::print(
+        stderr, "{:>5} {:>12} {:>12.2f} {:>12.2f} {:>14.1f}\n", "", "a token", compute / count * 1e3,
+        wait / count * 1e3, static_cast<double>(bytes) / count);
   }
   const Json& timing = json["timing"];
-  fmt::print(stderr, "load {:.2f} s, prefill {:.1f} tokens/s, decode {:.1f} tokens/s\n", timing["load_s"].get<double>(),
-             timing["prefill_tokens_per_s"].get<double>(), timing["decode_tokens_per_s"].get<double>());
+  fmt::print(
+      stderr, "load {:.2f} s, prefill {:.1f} tokens/s, decode {:.1f} tokens/s\n", timing["load_s"].get<double>(),
+      timing["prefill_tokens_per_s"].get<double>(), timing["decode_tokens_per_s"].get<double>());
 }
 
 int64_t chosen_max_new_tokens(const Options& options, const Model& model, const Prompts& prompts) {
@@ -225,7 +230,8 @@ int generate_command(const Options& options, const Invocation& invocation) {
   GenerateOptions generation;
   if (first) {
     check_search(options, model);
-    const bool needs_tokenizer = options.prompts.input_ids.empty() || !options.tokenizer.empty() || !options.stop.empty();
+    const bool needs_tokenizer =
+        options.prompts.input_ids.empty() || !options.tokenizer.empty() || !options.stop.empty();
     if (needs_tokenizer || std::filesystem::exists(std::filesystem::path(folder) / "tokenizer.json")) {
       try {
         tokenizer = Tokenizer::from_folder(folder);
@@ -261,7 +267,8 @@ int generate_command(const Options& options, const Invocation& invocation) {
   } else {
     for (const Output& output : result.outputs) {
       if (!printer.live()) {
-        fmt::print("{}\n", tokenizer ? text_of(tokenizer, output) : fmt::format("{}", fmt::join(output.token_ids, " ")));
+        fmt::print(
+            "{}\n", tokenizer ? text_of(tokenizer, output) : fmt::format("{}", fmt::join(output.token_ids, " ")));
       }
     }
     if (options.stats) {

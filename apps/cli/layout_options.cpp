@@ -11,7 +11,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("--pp", layout.pp, "pipeline stages")->group("Layout");
   app.add_option("--tp", layout.tp, "ranks that share each matrix (this version: 1)")->group("Layout");
   app.add_option("--dp", layout.dp, "replicas (this version: 1)")->group("Layout");
-  app.add_option("--chunks", layout.chunks, "microbatches a batch is cut into (default: the fewest that fill the pipeline)")
+  app.add_option(
+         "--chunks", layout.chunks, "microbatches a batch is cut into (default: the fewest that fill the pipeline)")
       ->group("Layout")
       ->check(CLI::PositiveNumber);
   app.add_option("--virtual", options.virtual_stages, "stages a rank (this version: 1)")->group("Layout");
@@ -49,7 +50,8 @@ void check(const RunOptions& options) {
   }
   if (options.transport != "auto" && options.transport != "gloo") {
     throw Error(
-        ErrorCode::usage, fmt::format("--transport \"{}\" is not in this version", options.transport), "use auto or gloo");
+        ErrorCode::usage, fmt::format("--transport \"{}\" is not in this version", options.transport),
+        "use auto or gloo");
   }
   if (!(options.timeout_s > 0)) {
     throw_usage("--timeout is {} s, must be above 0", options.timeout_s);

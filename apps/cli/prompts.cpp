@@ -28,7 +28,7 @@ std::vector<std::string> lines_of(const std::string& path) {
 
 void check(const PromptOptions& options) {
   const int sources = static_cast<int>(!options.prompts.empty()) + static_cast<int>(!options.file.empty()) +
-      static_cast<int>(!options.input_ids.empty());
+                      static_cast<int>(!options.input_ids.empty());
   if (sources != 1) {
     throw_usage("{} of --prompt, --prompts and --input-ids are given, exactly one is needed", sources);
   }
@@ -51,8 +51,7 @@ Prompts read_prompts(const PromptOptions& options, const std::string& folder, co
     if (options.chat) {
       Json messages = Json::array();
       messages.push_back({{"role", "user"}, {"content", text}});
-      const std::string chat =
-          Tokenizer::chat(folder, messages.dump(-1, ' ', false, Json::error_handler_t::replace));
+      const std::string chat = Tokenizer::chat(folder, messages.dump(-1, ' ', false, Json::error_handler_t::replace));
       prompts.ids.push_back(tokenizer->encode(chat, false));
     } else {
       prompts.ids.push_back(tokenizer->encode(text));

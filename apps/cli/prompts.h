@@ -18,7 +18,7 @@ struct PromptOptions {
 };
 
 struct Prompts {
-  std::vector<std::string> texts;         ///< empty for input_ids
+  std::vector<std::string> texts;  ///< empty for input_ids
   std::vector<std::vector<int64_t>> ids;
 };
 

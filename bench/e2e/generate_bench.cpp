@@ -55,7 +55,8 @@ int main(int argc, char** argv) {
     const Model model = Model::from_folder(folder, dtype);
     const Plan plan = make_plan(model, world, options);
     Engine engine(plan, world);
-    const auto prompts = world.rank() == 0 ? make_prompts(rows, length, model.vocab_size()) : std::vector<std::vector<int64_t>>{};
+    const auto prompts =
+        world.rank() == 0 ? make_prompts(rows, length, model.vocab_size()) : std::vector<std::vector<int64_t>>{};
     for (int i = 0; i <= repetitions; ++i) {
       const GenerateResult result = generate(engine, prompts, generation);
       if (i == 0) {

@@ -34,8 +34,8 @@ class SHARDPIPE_API Model {
   /// What it asks for beyond greedy search, as "num_beams = 4".
   std::vector<std::string> unsupported_generation_settings() const;
 
-  /// Throws Error(usage) naming the prompt, the limit and the actual value when one is empty, holds an id outside of the
-  /// vocabulary, or is longer than the model's positions allow with its continuation.
+  /// Throws Error(usage) naming the prompt, the limit and the actual value when one is empty, holds an id outside of
+  /// the vocabulary, or is longer than the model's positions allow with its continuation.
   void check_prompts(const std::vector<std::vector<int64_t>>& prompts, int64_t max_new_tokens) const;
 
   struct Impl;

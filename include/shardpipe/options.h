@@ -8,13 +8,13 @@ namespace shardpipe {
 
 /// How a model is laid out over ranks. 0 or empty = chosen by the planner.
 struct LayoutOptions {
-  int pp = 1;                             ///< pipeline stages
-  int dp = 1;                             ///< replicas; this version: 1
-  int tp = 1;                             ///< ranks that share each matrix; this version: 1
-  int chunks = 0;                         ///< microbatches that a batch is cut into; 0 = the fewest that fill the pipeline
-  std::string split = "even";             ///< policy that places the cuts: even
-  std::vector<std::string> cuts;          ///< modules to cut after ("<NAME": before); overrides split
-  std::string schedule = "fill-drain";    ///< order of the work: fill-drain
+  int pp = 1;                     ///< pipeline stages
+  int dp = 1;                     ///< replicas; this version: 1
+  int tp = 1;                     ///< ranks that share each matrix; this version: 1
+  int chunks = 0;                 ///< microbatches that a batch is cut into; 0 = the fewest that fill the pipeline
+  std::string split = "even";     ///< policy that places the cuts: even
+  std::vector<std::string> cuts;  ///< modules to cut after ("<NAME": before); overrides split
+  std::string schedule = "fill-drain";  ///< order of the work: fill-drain
 };
 
 /// What make_plan() is told besides the model.

@@ -30,8 +30,8 @@ class SHARDPIPE_API Tokenizer {
   std::string decode(std::span<const int64_t> ids, bool skip_special_tokens = true) const;
 
   /// The text of a chat: the folder's template over messages as JSON ([{"role": "user", "content": "…"}, …]), ready for
-  /// the model's turn. Encode it without adding special tokens: the template writes them. Throws Error(usage) when the folder
-  /// has no template.
+  /// the model's turn. Encode it without adding special tokens: the template writes them. Throws Error(usage) when the
+  /// folder has no template.
   static std::string chat(const std::filesystem::path& folder, const std::string& messages_json);
 
  private:

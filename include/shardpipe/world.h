@@ -39,10 +39,10 @@ class SHARDPIPE_API World {
 
 /// Starts local processes of a program, one a rank.
 struct LaunchOptions {
-  int nproc = 1;             ///< processes on this host
-  int nnodes = 1;            ///< hosts
-  int node_rank = 0;         ///< this host's number
-  std::string master;        ///< HOST:PORT where all meet; empty = this host, a free port
+  int nproc = 1;                       ///< processes on this host
+  int nnodes = 1;                      ///< hosts
+  int node_rank = 0;                   ///< this host's number
+  std::string master;                  ///< HOST:PORT where all meet; empty = this host, a free port
   std::vector<std::string> arguments;  ///< the program and its arguments
 };
 
@@ -53,8 +53,8 @@ SHARDPIPE_API int launch(const LaunchOptions& options);
 /// Whether this process was started as a rank (variables of torchrun, Open MPI, Slurm or launch() are set).
 SHARDPIPE_API bool is_rank();
 
-/// For the end of main(), with the Error that ended it: tells the other ranks of the job, prints the line unless another
-/// rank's failure came first, and returns the status to exit with. Leave the process without much ado after it
+/// For the end of main(), with the Error that ended it: tells the other ranks of the job, prints the line unless
+/// another rank's failure came first, and returns the status to exit with. Leave the process without much ado after it
 /// (std::_Exit): other threads may hang in messages.
 SHARDPIPE_API int fail(const Error& error);
 

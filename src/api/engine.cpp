@@ -18,10 +18,12 @@ std::map<std::string, std::string> find_weights(const hf::FolderModel& model, gr
   std::vector<checkpoint::WantedTensor> wanted;
   for (const graph::ValueId id : graph.used_tensors()) {
     const graph::Value& value = graph.values[static_cast<size_t>(id)];
-    if (value.kind == graph::ValueKind::parameter || (value.kind == graph::ValueKind::buffer && !value.content.defined())) {
+    if (value.kind == graph::ValueKind::parameter ||
+        (value.kind == graph::ValueKind::buffer && !value.content.defined())) {
       wanted.push_back(
           {value.name, graph::evaluate(value.shape.value(), {}),
-           value.kind == graph::ValueKind::parameter ? checkpoint::WantedKind::parameter : checkpoint::WantedKind::buffer});
+           value.kind == graph::ValueKind::parameter ? checkpoint::WantedKind::parameter
+                                                     : checkpoint::WantedKind::buffer});
     }
   }
   const checkpoint::Resolution found = checkpoint::resolve_names(*checkpoint, wanted, model.names);

@@ -16,7 +16,8 @@ std::vector<std::vector<int64_t>> read_input_ids(const std::filesystem::path& pa
     const at::Tensor given = file->tensor("attention_mask");
     if (given.sizes() != ids.sizes()) {
       throw_input(
-          "attention_mask in {} has shape {}, input_ids has {}", path.string(), c10::str(given.sizes()), c10::str(ids.sizes()));
+          "attention_mask in {} has shape {}, input_ids has {}", path.string(), c10::str(given.sizes()),
+          c10::str(ids.sizes()));
     }
     mask = given.ne(0).contiguous();
   }

@@ -12,8 +12,8 @@ namespace shardpipe {
 /// The whole file. Throws Error(input) naming the path when it cannot be opened or read.
 std::string read_file(const std::filesystem::path& path);
 
-/// Writes `content` to a temporary name beside `path` and renames it, so that a reader sees the old file or the new one.
-/// Throws Error(io).
+/// Writes `content` to a temporary name beside `path` and renames it, so that a reader sees the old file or the new
+/// one. Throws Error(io).
 void write_file(const std::filesystem::path& path, std::string_view content);
 
 /// A file mapped read-only and shared: ranks of one host that map it share its pages. Pages are read on first touch.

@@ -40,7 +40,8 @@ void set_log_rank(int rank) {
 void log_line(LogLevel level, const std::string& text) {
   const char* name = level == LogLevel::warning ? "warning" : level == LogLevel::info ? "info" : "debug";
   const int rank = log_rank;
-  const std::string line = rank < 0 ? fmt::format("{}: {}\n", name, text) : fmt::format("{}: [rank {}] {}\n", name, rank, text);
+  const std::string line =
+      rank < 0 ? fmt::format("{}: {}\n", name, text) : fmt::format("{}: [rank {}] {}\n", name, rank, text);
   // Standard error is the last resort: nothing can be done when it is closed.
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());
 }

@@ -20,7 +20,8 @@ constexpr int kBarrierTag = 2;
 /// leaves the caller's bytes behind, a send under way may still read.
 class PieceSender {
  public:
-  PieceSender(const Transport& transport, std::vector<int> to, int64_t total) : transport_(transport), to_(std::move(to)) {
+  PieceSender(const Transport& transport, std::vector<int> to, int64_t total)
+      : transport_(transport), to_(std::move(to)) {
     ControlRecord record;
     record.count = total;
     for (const int rank : to_) {

@@ -24,8 +24,8 @@ std::string to_text(const Bytes& bytes) {
   return {bytes.begin(), bytes.end()};
 }
 
-/// c10d logs every connection that ends with a stack trace; the monitor says in one line what happened. The level is that
-/// of the whole process; TORCH_CPP_LOG_LEVEL brings all back.
+/// c10d logs every connection that ends with a stack trace; the monitor says in one line what happened. The level is
+/// that of the whole process; TORCH_CPP_LOG_LEVEL brings all back.
 void quiet_c10d() {
   if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
     constexpr int kFatalOnly = 3;

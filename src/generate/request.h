@@ -13,8 +13,8 @@ namespace shardpipe::generation {
 struct Request {
   std::vector<std::vector<int64_t>> prompts;  ///< token ids, none empty
   GenerateOptions options;
-  int lanes = 1;                ///< microbatches: 1 to prompts.size()
-  std::string tokenizer_folder;               ///< for stop texts; empty = none
+  int lanes = 1;                 ///< microbatches: 1 to prompts.size()
+  std::string tokenizer_folder;  ///< for stop texts; empty = none
 };
 
 std::string serialize(const Request& request);

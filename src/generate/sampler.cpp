@@ -43,7 +43,8 @@ std::vector<Choice> Sampler::choose(const at::Tensor& logits, const std::vector<
   const auto too_early = [&](const Row& row) {
     return static_cast<int64_t>(row.output.token_ids.size()) < options_.min_new_tokens;
   };
-  if (!options_.eos_token_ids.empty() && std::any_of(rows.begin(), rows.end(), [&](const Row* row) { return too_early(*row); })) {
+  if (!options_.eos_token_ids.empty() &&
+      std::any_of(rows.begin(), rows.end(), [&](const Row* row) { return too_early(*row); })) {
     scores = scores.is_same(logits) ? scores.clone() : scores;
     for (size_t i = 0; i < rows.size(); ++i) {
       for (const int64_t id : options_.eos_token_ids) {

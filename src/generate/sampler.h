@@ -17,8 +17,8 @@ class Sampler {
   /// `tokenizer` decodes the text for GenerateOptions::stop; may be null when there are no stop texts.
   Sampler(GenerateOptions options, std::shared_ptr<const text::Tokenizer> tokenizer);
 
-  /// logits [rows, vocab] of any floating dtype, row i for rows[i]; the token of highest logit (the first of equal ones),
-  /// compared in float32. An end token is passed over before min_new_tokens.
+  /// logits [rows, vocab] of any floating dtype, row i for rows[i]; the token of highest logit (the first of equal
+  /// ones), compared in float32. An end token is passed over before min_new_tokens.
   std::vector<Choice> choose(const at::Tensor& logits, const std::vector<const Row*>& rows) const;
 
  private:

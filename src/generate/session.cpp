@@ -30,9 +30,8 @@ class Driver : public runtime::StepDriver {
     return std::any_of(lanes_.begin(), lanes_.end(), [](const Lane& lane) { return lane.active(); });
   }
   bool all_have_tokens() const {
-    return std::all_of(lanes_.begin(), lanes_.end(), [](const Lane& lane) {
-      return !lane.rows().front().output.token_ids.empty();
-    });
+    return std::all_of(
+        lanes_.begin(), lanes_.end(), [](const Lane& lane) { return !lane.rows().front().output.token_ids.empty(); });
   }
   const std::vector<Lane>& lanes() const { return lanes_; }
   Clock::time_point first_tokens() const { return first_tokens_; }
@@ -94,8 +93,9 @@ std::vector<graph::Dimensions> cache_sizes(const Driver& driver, const Request& 
 }
 
 std::shared_ptr<const text::Tokenizer> stop_tokenizer(const runtime::Engine& engine, const Request& request) {
-  return engine.is_last_stage() && !request.options.stop.empty() ? text::Tokenizer::from_folder(request.tokenizer_folder)
-                                                                 : nullptr;
+  return engine.is_last_stage() && !request.options.stop.empty()
+             ? text::Tokenizer::from_folder(request.tokenizer_folder)
+             : nullptr;
 }
 
 void check(const Request& request) {

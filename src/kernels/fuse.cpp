@@ -166,7 +166,8 @@ class Fuser {
         inside(node.module, graph_.nodes[add].module)) {
       const Node& sum = graph_.nodes[add];
       // It stands where the sum was: other readers of the sum may come before the norm.
-      Node joined = like(add, "shardpipe::add_rms_norm", {sum.arguments[0], sum.arguments[1], found->weight, found->eps});
+      Node joined =
+          like(add, "shardpipe::add_rms_norm", {sum.arguments[0], sum.arguments[1], found->weight, found->eps});
       joined.results = {sum.results[0], node.results[0]};
       replacement_[add] = std::move(joined);
       return;
@@ -186,7 +187,8 @@ class Fuser {
     }
     const graph::Value& left = graph_.values[index(*a)];
     const graph::Value& right = graph_.values[index(*b)];
-    return left.shape && left.shape == right.shape && left.dtype == right.dtype && !mutated_[index(*a)] && !mutated_[index(*b)];
+    return left.shape && left.shape == right.shape && left.dtype == right.dtype && !mutated_[index(*a)] &&
+           !mutated_[index(*b)];
   }
 
   // aten::linear with a weight [out, in] of the checkpoint.
@@ -197,7 +199,8 @@ class Fuser {
     const Node& node = graph_.nodes[n];
     const ValueId* weight = node.arguments[1].as_value();
     const ValueId* x = node.arguments[0].as_value();
-    return weight != nullptr && x != nullptr && graph_.values[index(*weight)].kind == ValueKind::parameter && !mutated_[index(*x)];
+    return weight != nullptr && x != nullptr && graph_.values[index(*weight)].kind == ValueKind::parameter &&
+           !mutated_[index(*x)];
   }
 
   // The operator's name for linear_gated; empty when the node is no activation of it.
@@ -239,8 +242,8 @@ class Fuser {
         const std::string name = activation(act);
         replacement_[n] = like(
             n, "shardpipe::linear_gated",
-            {g.arguments[0], g.arguments[1], u.arguments[1], g.arguments[2], u.arguments[2], Argument(c10::IValue(name)),
-             Argument(c10::IValue(few_rows_)), Argument(c10::IValue(many_))});
+            {g.arguments[0], g.arguments[1], u.arguments[1], g.arguments[2], u.arguments[2],
+             Argument(c10::IValue(name)), Argument(c10::IValue(few_rows_)), Argument(c10::IValue(many_))});
         removed_.insert({act, gate, up});
         break;
       }
@@ -262,7 +265,8 @@ class Fuser {
       }
       const std::vector<Argument> tail = {Argument(c10::IValue(few_rows_)), Argument(c10::IValue(many_))};
       if (group.size() == 1) {
-        replacement_[n] = like(n, "shardpipe::linear", {first.arguments[0], first.arguments[1], first.arguments[2], tail[0], tail[1]});
+        replacement_[n] = like(
+            n, "shardpipe::linear", {first.arguments[0], first.arguments[1], first.arguments[2], tail[0], tail[1]});
         continue;
       }
       ArgumentList weights;
@@ -276,7 +280,8 @@ class Fuser {
       }
       Node joined = like(
           n, "shardpipe::linear_group",
-          {first.arguments[0], Argument::list(std::move(weights)), Argument::list(std::move(biases)), tail[0], tail[1]});
+          {first.arguments[0], Argument::list(std::move(weights)), Argument::list(std::move(biases)), tail[0],
+           tail[1]});
       joined.results = std::move(results);
       joined.module = parent(first.module);
       replacement_[n] = std::move(joined);

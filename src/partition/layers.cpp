@@ -37,7 +37,8 @@ Layers find_layers(const graph::Graph& graph) {
   for (const auto& [path, class_name] : graph.modules) {
     const size_t dot = path.rfind('.');
     const std::string last = path.substr(dot == std::string::npos ? 0 : dot + 1);
-    const bool numbered = !last.empty() && last.size() < 10 && last.find_first_not_of("0123456789") == std::string::npos;
+    const bool numbered =
+        !last.empty() && last.size() < 10 && last.find_first_not_of("0123456789") == std::string::npos;
     if (numbered) {
       const std::string parent = dot == std::string::npos ? "" : path.substr(0, dot);
       Group& group = groups[{parent, class_name}];

@@ -13,8 +13,8 @@ struct Layers {
   std::vector<std::string> paths;
 };
 
-/// The largest group of modules that share parent and class and are numbered; the outermost one when several groups have
-/// the same size. Empty when the model has none.
+/// The largest group of modules that share parent and class and are numbered; the outermost one when several groups
+/// have the same size. Empty when the model has none.
 Layers find_layers(const graph::Graph& graph);
 
 /// Whether `path` is `module` or lies inside it.

@@ -42,7 +42,8 @@ std::vector<std::string> module_names(const graph::Graph& graph) {
 std::vector<int64_t> even_sizes(int64_t layers, int stages) {
   if (layers < stages) {
     throw Error(
-        ErrorCode::usage, fmt::format("{} stages (--pp) for a model of {} layers: at most one stage a layer", stages, layers),
+        ErrorCode::usage,
+        fmt::format("{} stages (--pp) for a model of {} layers: at most one stage a layer", stages, layers),
         fmt::format("use --pp {} or less", std::max<int64_t>(layers, 1)));
   }
   std::vector<int64_t> sizes(static_cast<size_t>(stages), layers / stages);
@@ -59,7 +60,9 @@ CutPoints cut_even(const graph::Graph& graph, int stages) {
   }
   const Layers layers = find_layers(graph);
   if (layers.paths.empty()) {
-    throw Error(ErrorCode::usage, "--split even needs a module class that repeats, and the model has none", "name the cuts with --cuts");
+    throw Error(
+        ErrorCode::usage, "--split even needs a module class that repeats, and the model has none",
+        "name the cuts with --cuts");
   }
   const std::vector<int64_t> sizes = even_sizes(static_cast<int64_t>(layers.paths.size()), stages);
   int64_t layer = 0;
@@ -91,8 +94,9 @@ CutPoints cut_at(const graph::Graph& graph, const std::vector<std::string>& cuts
     if (*point <= previous || *point >= graph.nodes.size()) {
       throw Error(
           ErrorCode::usage,
-          fmt::format("the cut {} \"{}\" leaves stage {} without work", before ? "before" : "after", module,
-                      *point >= graph.nodes.size() ? points.size() + 1 : points.size()),
+          fmt::format(
+              "the cut {} \"{}\" leaves stage {} without work", before ? "before" : "after", module,
+              *point >= graph.nodes.size() ? points.size() + 1 : points.size()),
           "give the cuts in the order of the model, none after its end");
     }
     points.push_back(*point);

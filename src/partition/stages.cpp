@@ -24,7 +24,8 @@ size_t index(ValueId id) {
 
 class Cutter {
  public:
-  Cutter(const Graph& graph, const CutPoints& points) : graph_(graph), num_stages_(static_cast<int>(points.size()) + 1) {
+  Cutter(const Graph& graph, const CutPoints& points)
+      : graph_(graph), num_stages_(static_cast<int>(points.size()) + 1) {
     home_.assign(graph.values.size(), kEverywhere);
     producer_.assign(graph.values.size(), graph.nodes.size());
     const graph::AliasAnalysis aliases = graph::analyse_aliases(graph);
@@ -89,8 +90,9 @@ class Cutter {
           const std::string& name = graph_.values[index(root)].name;
           throw Error(
               ErrorCode::usage,
-              fmt::format("a cut separates \"{}\" from another stage's use of {}, which it writes", graph_.nodes[n].module,
-                          name.empty() ? fmt::format("%{}", root) : name),
+              fmt::format(
+                  "a cut separates \"{}\" from another stage's use of {}, which it writes", graph_.nodes[n].module,
+                  name.empty() ? fmt::format("%{}", root) : name),
               "move the cut so that all uses are in one stage");
         }
       }

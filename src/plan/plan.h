@@ -30,11 +30,11 @@ struct Plan {
   std::string family;
   at::ScalarType dtype = at::kFloat;
   LayoutOptions layout;
-  int threads = 1;                   ///< per rank
-  std::string kernels = "auto";      ///< or "reference"
-  kernels::KernelChoice choice;      ///< what "auto" chose
-  graph::Graph graph;                ///< whole, with the chosen kernels
-  partition::CutPoints cuts;         ///< indices into graph.nodes
+  int threads = 1;               ///< per rank
+  std::string kernels = "auto";  ///< or "reference"
+  kernels::KernelChoice choice;  ///< what "auto" chose
+  graph::Graph graph;            ///< whole, with the chosen kernels
+  partition::CutPoints cuts;     ///< indices into graph.nodes
   std::map<std::string, std::string> weights;
 
   // Derived from the above by every rank.

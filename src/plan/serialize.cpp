@@ -23,8 +23,12 @@ Json to_json(const Plan& plan) {
   json["family"] = plan.family;
   json["dtype"] = graph::dtype_name(plan.dtype);
   json["layout"] = {
-      {"pp", plan.layout.pp},         {"dp", plan.layout.dp},       {"tp", plan.layout.tp},
-      {"chunks", plan.layout.chunks}, {"split", plan.layout.split}, {"cuts", plan.layout.cuts},
+      {"pp", plan.layout.pp},
+      {"dp", plan.layout.dp},
+      {"tp", plan.layout.tp},
+      {"chunks", plan.layout.chunks},
+      {"split", plan.layout.split},
+      {"cuts", plan.layout.cuts},
       {"schedule", plan.layout.schedule}};
   json["threads"] = plan.threads;
   json["kernels"] = plan.kernels;

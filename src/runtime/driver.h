@@ -11,7 +11,8 @@
 namespace shardpipe::runtime {
 
 /// What a command (generate, run, train) does at the edges of a step: it gives the inputs, takes the outputs, and knows
-/// which microbatches take part. Every rank has one, and all answer alike, so that both ends of a message know its shape.
+/// which microbatches take part. Every rank has one, and all answer alike, so that both ends of a message know its
+/// shape.
 class StepDriver {
  public:
   StepDriver() = default;

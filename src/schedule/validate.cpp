@@ -77,7 +77,9 @@ void validate(const Schedule& schedule, const StageEdges& edges) {
     for (size_t i = 0; i < schedule.ranks[rank].size(); ++i) {
       const Action& action = schedule.ranks[rank][i];
       if (action.stage >= schedule.num_stages || action.microbatch >= schedule.num_microbatches) {
-        fail(rank, i, action, fmt::format("there are {} stages and {} microbatches", schedule.num_stages, schedule.num_microbatches));
+        fail(
+            rank, i, action,
+            fmt::format("there are {} stages and {} microbatches", schedule.num_stages, schedule.num_microbatches));
       }
       if (schedule.rank_of_stage[static_cast<size_t>(action.stage)] != static_cast<int>(rank)) {
         fail(rank, i, action, fmt::format("stage {} is not on this rank", action.stage));
@@ -98,7 +100,8 @@ void validate(const Schedule& schedule, const StageEdges& edges) {
   std::string waiting;
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
     if (position[rank] < schedule.ranks[rank].size()) {
-      waiting += fmt::format("{}rank {} at {}", waiting.empty() ? "" : ", ", rank, to_string(schedule.ranks[rank][position[rank]]));
+      waiting += fmt::format(
+          "{}rank {} at {}", waiting.empty() ? "" : ", ", rank, to_string(schedule.ranks[rank][position[rank]]));
     }
   }
   if (!waiting.empty()) {

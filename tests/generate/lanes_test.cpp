@@ -85,7 +85,9 @@ TEST(Sampler, EndsAtEosAndAtLengthButNotBeforeTheMinimum) {
   row.prompt = &prompt;
   const at::Tensor logits = at::tensor({0.F, 2.F, 9.F, 1.F}).unsqueeze(0);
   const at::Tensor before = logits.clone();
-  EXPECT_EQ(Sampler({.max_new_tokens = 5, .eos_token_ids = {0, 2}}, nullptr).choose(logits, {&row})[0].finish_reason, FinishReason::eos);
+  EXPECT_EQ(
+      Sampler({.max_new_tokens = 5, .eos_token_ids = {0, 2}}, nullptr).choose(logits, {&row})[0].finish_reason,
+      FinishReason::eos);
   EXPECT_EQ(Sampler({.max_new_tokens = 1}, nullptr).choose(logits, {&row})[0].finish_reason, FinishReason::length);
   const Sampler sampler({.max_new_tokens = 5, .min_new_tokens = 1, .eos_token_ids = {2, 99}}, nullptr);
   const Choice choice = sampler.choose(logits, {&row})[0];

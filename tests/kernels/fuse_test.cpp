@@ -49,7 +49,8 @@ void expect_same(const graph::Graph& before, const graph::Graph& after, double t
     const auto got = run(after, rows);
     for (size_t i = 0; i < expected.size(); ++i) {
       const double error = (expected[i] - got[i]).abs().max().item<double>();
-      EXPECT_LE(error, tolerance * std::max(1.0, expected[i].abs().max().item<double>())) << "output " << i << ", " << rows << " rows";
+      EXPECT_LE(error, tolerance * std::max(1.0, expected[i].abs().max().item<double>()))
+          << "output " << i << ", " << rows << " rows";
     }
   }
 }
@@ -85,8 +86,9 @@ TEST(Fuse, JoinsALayer) {
   const graph::Graph before = parse(kLayer);
   const graph::Graph after = fuse(before, KernelChoice{}, at::kFloat);
   EXPECT_THAT(
-      names(after),
-      ElementsAre("shardpipe::linear_group", "shardpipe::add_rms_norm", "shardpipe::linear_gated", "shardpipe::linear", "aten::add.Tensor"));
+      names(after), ElementsAre(
+                        "shardpipe::linear_group", "shardpipe::add_rms_norm", "shardpipe::linear_gated",
+                        "shardpipe::linear", "aten::add.Tensor"));
   expect_same(before, after, 1e-5);
 }
 

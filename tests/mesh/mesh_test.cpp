@@ -31,7 +31,9 @@ TEST(Mesh, RefusesImpossibleSizes) {
       ADD_FAILURE() << pp << dp << tp;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::usage);
-      EXPECT_THAT(error.message(), ::testing::AnyOf(::testing::HasSubstr("must be 1 to 65536"), ::testing::HasSubstr("131072 ranks")));
+      EXPECT_THAT(
+          error.message(),
+          ::testing::AnyOf(::testing::HasSubstr("must be 1 to 65536"), ::testing::HasSubstr("131072 ranks")));
     }
   }
 }

@@ -109,22 +109,31 @@ TEST(CutAt, Refuses) {
   const Error unknown = error_of([] { cut_at(toy(), {"layer.1"}, 2); });
   EXPECT_EQ(unknown.code(), ErrorCode::usage);
   EXPECT_THAT(unknown.hint(), HasSubstr("layers.1"));
-  EXPECT_THAT(error_of([] { cut_at(toy(), {"layers.1"}, 3); }).message(), HasSubstr("1 names for 3 stages: 2 are needed"));
-  EXPECT_THAT(error_of([] { cut_at(toy(), {"layers.2", "layers.1"}, 3); }).message(), HasSubstr("leaves stage 1 without work"));
+  EXPECT_THAT(
+      error_of([] { cut_at(toy(), {"layers.1"}, 3); }).message(), HasSubstr("1 names for 3 stages: 2 are needed"));
+  EXPECT_THAT(
+      error_of([] {
+        cut_at(toy(), {"layers.2", "layers.1"}, 3);
+      }).message(),
+      HasSubstr("leaves stage 1 without work"));
   EXPECT_THAT(error_of([] { cut_at(toy(), {"head"}, 2); }).message(), HasSubstr("leaves stage 1 without work"));
-  EXPECT_THAT(error_of([] { cut_at(toy(), {"layers.1", "layers.1"}, 3); }).message(), HasSubstr("leaves stage 1 without work"));
+  EXPECT_THAT(
+      error_of([] {
+        cut_at(toy(), {"layers.1", "layers.1"}, 3);
+      }).message(),
+      HasSubstr("leaves stage 1 without work"));
 }
 
 TEST(Cut, SendsSkipsDirectlyAndRecomputesMasks) {
   const Stages stages = cut(toy(), cut_even(toy(), 4));
   ASSERT_EQ(stages.graphs.size(), 4U);
   // The mask %6 is made again in every stage that reads it; %9 goes to stages 1 and 3.
-  EXPECT_THAT(
-      stages.edges, ElementsAre(Edge{9, 0, 1}, Edge{9, 0, 3}, Edge{11, 1, 2}, Edge{13, 2, 3}));
+  EXPECT_THAT(stages.edges, ElementsAre(Edge{9, 0, 1}, Edge{9, 0, 3}, Edge{11, 1, 2}, Edge{13, 2, 3}));
   for (int stage = 0; stage < 4; ++stage) {
     const graph::Graph& part = stages.graphs[static_cast<size_t>(stage)];
     EXPECT_NO_THROW(graph::verify(part, "cut"));
-    const bool has_mask = std::any_of(part.nodes.begin(), part.nodes.end(), [](const auto& node) { return node.id == 0; });
+    const bool has_mask =
+        std::any_of(part.nodes.begin(), part.nodes.end(), [](const auto& node) { return node.id == 0; });
     EXPECT_EQ(has_mask, stage < 3);
   }
   // The tied weight is in the first and the last stage, and nowhere else.

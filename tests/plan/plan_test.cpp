@@ -17,7 +17,9 @@ ModelDescription toy() {
   for (int i = 0; i < 5; ++i) {
     text += fmt::format("parameter %{} \"layers.{}.weight\": float32[4, 4]\n", i + 1, i);
     text += fmt::format("module \"layers.{}\" \"Layer\"\n", i);
-    nodes += fmt::format("#{} %{}: float32[n, 4] = aten::linear(%{}, %{}, none) in \"layers.{}\"\n", i, 10 + i, i == 0 ? 0 : 9 + i, i + 1, i);
+    nodes += fmt::format(
+        "#{} %{}: float32[n, 4] = aten::linear(%{}, %{}, none) in \"layers.{}\"\n", i, 10 + i, i == 0 ? 0 : 9 + i,
+        i + 1, i);
   }
   ModelDescription model;
   model.folder = "/models/toy";

@@ -55,8 +55,7 @@ TEST(FillDrain, RefusesNothingToDo) {
 }
 
 TEST(Lowering, PutsMessagesAroundForwards) {
-  EXPECT_EQ(
-      to_csv(lower_forward(fill_drain(3, 1), chain(3))), "0F0,0SEND_F0\n1RECV_F0,1F0,1SEND_F0\n2RECV_F0,2F0\n");
+  EXPECT_EQ(to_csv(lower_forward(fill_drain(3, 1), chain(3))), "0F0,0SEND_F0\n1RECV_F0,1F0,1SEND_F0\n2RECV_F0,2F0\n");
 }
 
 TEST(Lowering, SkipConnectionGoesDirectly) {
