@@ -38,6 +38,7 @@ MAY_USE_C10D = ("src/comm/", "tests/comm/", "tests/multiprocess/", "tests/suppor
 TOP_FOLDERS = ("src", "include", "apps", "bench", "examples", "tests", "tools", "cmake")
 FORBIDDEN_FOLDERS = {"common", "utils"}
 MAX_LINES = 450
+MAX_TEST_LINES = 800  # lists of cases
 
 CPP = {".h", ".cpp", ".inc", ".cu", ".cuh"}
 COUNTED = CPP | {".py", ".sh", ".cmake"}
@@ -85,8 +86,9 @@ class Checker:
     def check_file(self, path: Path, name: str) -> None:
         text = path.read_text(encoding="utf-8")
         lines = text.count("\n")
-        if lines > MAX_LINES:
-            self.report(name, MAX_LINES, f"{lines} lines; at most {MAX_LINES}: one thing a file")
+        limit = MAX_TEST_LINES if name.startswith("tests/") else MAX_LINES
+        if lines > limit:
+            self.report(name, limit, f"{lines} lines; at most {limit}: one thing a file")
         if path.suffix not in CPP:
             return
         folder = source_folder(name.removeprefix("src/")) if name.startswith("src/") else None

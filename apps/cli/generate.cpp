@@ -3,6 +3,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 
@@ -65,6 +68,13 @@ std::string text_of(const std::optional<Tokenizer>& tokenizer, const Output& out
   return tokenizer ? tokenizer->decode(output.token_ids) : std::string();
 }
 
+// To standard output, at once. A reader that has gone away is an error of this rank, not its death by a signal.
+void write(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    throw Error(ErrorCode::io, fmt::format("cannot write to standard output: {}", std::strerror(errno)));
+  }
+}
+
 // Prints the text of a lone prompt as it comes, those of several prompts one after the other at the end.
 class Printer {
  public:
@@ -85,10 +95,6 @@ class Printer {
   bool live() const { return live_; }
 
  private:
-  static void write(const std::string& text) {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    std::fflush(stdout);
-  }
   bool live_;
   std::optional<TokenStream> stream_;
 };
@@ -221,6 +227,7 @@ int generate_command(const Options& options, const Invocation& invocation) {
   if (must_launch(options.run)) {
     return launch_ranks(options.run, invocation);
   }
+  std::signal(SIGPIPE, SIG_IGN);
   World world = World::from_environment(options.run.timeout_s);
   const Model model = Model::from_folder(options.run.model, options.run.dtype);
   const std::string folder = options.tokenizer.empty() ? options.run.model : options.tokenizer;
@@ -263,12 +270,11 @@ int generate_command(const Options& options, const Invocation& invocation) {
   }
   const Json json = report(options, plan, result, prompts, tokenizer, ranks, load_s);
   if (options.json) {
-    fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
+    write(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   } else {
     for (const Output& output : result.outputs) {
       if (!printer.live()) {
-        fmt::print(
-            "{}\n", tokenizer ? text_of(tokenizer, output) : fmt::format("{}", fmt::join(output.token_ids, " ")));
+        write((tokenizer ? text_of(tokenizer, output) : fmt::format("{}", fmt::join(output.token_ids, " "))) + "\n");
       }
     }
     if (options.stats) {

@@ -46,7 +46,8 @@ std::optional<std::string> find_spelling(
     const std::vector<std::string>* group,
     const Checkpoint& checkpoint,
     const NameRules& rules) {
-  std::string tried = fmt::format("prefixes tried: {}", list_text(rules.prefixes, rules.prefixes.size()));
+  std::string tried = "prefixes tried: ";
+  tried += rules.prefixes.empty() ? "none" : list_text(rules.prefixes, rules.prefixes.size());
   if (group != nullptr) {
     tried += fmt::format("; tied names: {}", list_text(*group, group->size()));
   }

@@ -71,8 +71,13 @@ class Signals {
   Signals() {
     sigset_t set;
     sigemptyset(&set);
-    for (const int signal : {SIGCHLD, SIGINT, SIGTERM, SIGHUP}) {
-      sigaddset(&set, signal);
+    sigaddset(&set, SIGCHLD);
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+      // What is ignored (nohup, background jobs) stays so: once blocked it would arrive.
+      struct sigaction action {};
+      if (::sigaction(signal, nullptr, &action) == 0 && action.sa_handler != SIG_IGN) {
+        sigaddset(&set, signal);
+      }
     }
     ::pthread_sigmask(SIG_BLOCK, &set, &before_);
     // Where SIGCHLD is ignored, the kernel would forget how children ended.
@@ -124,7 +129,7 @@ class Launch {
   Launch(const Launch&) = delete;
   Launch& operator=(const Launch&) = delete;
 
-  void start();
+  void start(const std::string& path);
   int run();
 
  private:
@@ -154,8 +159,7 @@ class Launch {
   std::optional<Clock::time_point> failed_at_;
 };
 
-void Launch::start() {
-  const std::string path = find_program(options_.program[0]);
+void Launch::start(const std::string& path) {
   for (int local = 0; local < options_.nproc; ++local) {
     const int number = options_.node_rank * options_.nproc + local;
     std::vector<std::pair<std::string, std::string>> variables = options_.environment;
@@ -363,7 +367,7 @@ int launch(const LaunchOptions& options) {
                     : Store::connect(
                           fmt::format("host {}", options.node_rank), master.host, master.port, options.timeout, prefix);
   Launch run(options, std::move(store), job, master, signals);
-  run.start();
+  run.start(path);
   return run.run();
 }
 

@@ -21,7 +21,8 @@ Monitor::Monitor(
   state.world_size = world_size;
   state.rank0_serves = rank0_serves;
   state.options = options;
-  state.options.heartbeat_limit = std::min(options.heartbeat_limit, options.timeout);
+  state.options.heartbeat_limit =
+      std::min(options.heartbeat_limit, std::max(options.timeout, std::chrono::milliseconds(5000)));
   state.watched = rank;
   // The threads share the state's ownership: one that the store never answers is left behind.
   state.heart = std::thread([shared = state_] { shared->heartbeat_loop(); });

@@ -13,9 +13,11 @@ namespace shardpipe::comm {
 class Store;
 
 struct MonitorOptions {
-  std::chrono::milliseconds timeout{300'000};         ///< longest action
-  std::chrono::milliseconds heartbeat_limit{10'000};  ///< longest silence of a rank or of the store; at most `timeout`
-  std::chrono::milliseconds period{250};              ///< between two heartbeats
+  std::chrono::milliseconds timeout{300'000};  ///< longest action
+  /// Longest silence of a rank or of the store; not above `timeout` where that is 5 s or more. A busy or virtual
+  /// machine can stand still for ten seconds without being dead.
+  std::chrono::milliseconds heartbeat_limit{30'000};
+  std::chrono::milliseconds period{250};  ///< between two heartbeats
   /// How long a lost connection waits for the true cause (a rank that failed, a process that the launcher saw die)
   /// before it counts as the cause itself.
   std::chrono::milliseconds cause_wait{2'000};

@@ -87,7 +87,8 @@ class TransportBackend {
   virtual ~TransportBackend() = default;
   /// A dense, contiguous tensor on the CPU, kept alive until it has left; its contents must not change before.
   virtual MessageHandle isend(const at::Tensor& tensor, int dst, int tag) = 0;
-  /// Fills `out`, of as many bytes as were sent. The sooner it is posted, the sooner the sender can begin.
+  /// Fills `out`, of as many bytes as were sent: both ends compute the shape, and Gloo ends the process when more
+  /// arrives. The sooner it is posted, the sooner the sender can begin.
   virtual MessageHandle irecv(const at::Tensor& out, int src, int tag) = 0;
 };
 

@@ -100,6 +100,9 @@ void Executor::find_last_uses(std::span<const ValueId> keep) {
 }
 
 void Executor::set(ValueId id, c10::IValue value) {
+  if (index(id) >= slots_.size()) {  // kNoValue of Graph::find included
+    throw_internal("the graph has no value %{}", id);
+  }
   const ValueKind kind = graph_.values[index(id)].kind;
   if (kind == ValueKind::result) {
     throw_internal("value %{} is computed by a node and cannot be set", id);

@@ -24,7 +24,7 @@ class Executor {
   /// `graph` is a verified one. `keep`: values that get() will be asked for, besides the graph's outputs.
   explicit Executor(const Graph& graph, std::span<const ValueId> keep = {});
 
-  /// Gives a value that no node computes. Throws Error(internal) for a node's result.
+  /// Gives a value that no node computes. Throws Error(internal) for a node's result and for an id that is none.
   void set(ValueId id, c10::IValue value);
 
   /// Runs all nodes. Throws Error(internal) naming the node and its module when an operator throws, and the value when

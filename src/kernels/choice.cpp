@@ -23,7 +23,7 @@ std::string environment(const char* name) {
   return value == nullptr ? "" : value;
 }
 
-// "model name" of the first processor; empty where /proc/cpuinfo does not say.
+// The lines of /proc/cpuinfo that say which processor the first one is; empty where there is no such file.
 std::string processor_name() {
   std::ifstream file("/proc/cpuinfo");
   std::string line;

@@ -11,8 +11,8 @@ namespace shardpipe::kernels {
 /// Which kernels the products of a model use: the arguments of shardpipe::linear by dtype. Rank 0 makes the choice, the
 /// Plan records it, so that runs, ranks and resumed runs agree.
 struct KernelChoice {
-  int64_t few_rows_f32 = 8;  ///< products of up to this many rows run our own kernel; 0 = none
-  int64_t few_rows_bf16 = 8;
+  int64_t few_rows_f32 = 16;  ///< products of up to this many rows run our own kernel; 0 = none
+  int64_t few_rows_bf16 = 16;
   std::string many_f32 = "onednn";  ///< the others: "onednn" or "aten"
   std::string many_bf16 = "onednn";
 

@@ -37,7 +37,8 @@ AddedToken added_token(const Fields& fields);
 class AddedVocabulary {
  public:
   /// Adds the tokens in order. A token that the model or an earlier call knows keeps that id, a new one gets the next
-  /// free one; flags are those given last. `normalizer` may be null. Throws Error(input) when two tokens look the same.
+  /// free one; flags are those given last. Of tokens that look the same once normalized the lowest id is found (the
+  /// package picks one at random). `normalizer` may be null.
   void add(const std::vector<AddedToken>& tokens, const Model& model, const Normalizer* normalizer);
 
   /// With this set, special tokens written in a text are ordinary text.

@@ -104,9 +104,7 @@ std::optional<Value> own_item(const Value& object, const Value& key) {
     fail_undefined(object);
   }
   if (const Dict* dict = object.dict()) {
-    const Sequence* sequence = key.sequence();
-    const bool hashable = key.dict() == nullptr && (sequence == nullptr || sequence->flavor != Sequence::Flavor::list);
-    const Value* found = hashable ? dict->find(key) : nullptr;
+    const Value* found = hashable(key) ? dict->find(key) : nullptr;
     return found == nullptr ? std::nullopt : std::optional<Value>(*found);
   }
   if (!key.integer()) {

@@ -20,6 +20,12 @@ Value changed(const Value& subject, Arguments& arguments) {
   return Value(change(to_text(subject)), subject.is_markup());
 }
 
+// Jinja puts the words together anew, which loses what |safe said.
+Value title_filter(const Value& subject, Arguments& arguments) {
+  const Bound bound("title", arguments, {});
+  return jinja_title(to_text(subject));
+}
+
 const std::string& must_be_text(const char* filter, const Value& subject) {
   if (subject.text() == nullptr) {
     throw_input("filter {} needs a str, not {}", filter, type_name(subject));
@@ -74,12 +80,12 @@ Value truncate(const Value& subject, Arguments& arguments) {
   if (!bound.truth(1, false)) {
     kept = kept.substr(0, kept.rfind(' '));
   }
-  return kept + end;
+  return arithmetic("+", Value(kept, subject.is_markup()), bound.get(2, Value("...")));
 }
 
 Value center(const Value& subject, Arguments& arguments) {
   const Bound bound("center", arguments, {"width"});
-  return pad(to_text(subject), bound.integer(0, 80), Side::both);
+  return Value(pad(to_text(subject), bound.integer(0, 80), Side::both), subject.is_markup());
 }
 
 Value wordcount(const Value& subject, Arguments& arguments) {
@@ -229,7 +235,8 @@ Value round_filter(const Value& subject, Arguments& arguments) {
   if (std::isinf(scaled) || std::isnan(scaled)) {
     throw_input("cannot round {}", float_text(scaled));
   }
-  return (method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit;
+  // The sum turns -0.0 into the integer zero that Python has here.
+  return ((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) / unit;
 }
 
 Value string_filter(const Value& subject, Arguments& arguments) {
@@ -269,7 +276,7 @@ const std::map<std::string_view, Filter>& scalar_filters() {
       {"round", round_filter},
       {"safe", safe},
       {"string", string_filter},
-      {"title", changed<jinja_title>},
+      {"title", title_filter},
       {"tojson", to_json},
       {"trim", trim},
       {"truncate", truncate},

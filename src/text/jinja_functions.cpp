@@ -27,6 +27,9 @@ Dict dict_of(const Arguments& arguments) {
   }
   if (!arguments.positional.empty()) {
     const Value& source = arguments.positional[0];
+    if (source.is_undefined()) {
+      fail_undefined(source);
+    }
     if (const Dict* other = source.dict()) {
       for (const auto& [key, value] : other->entries()) {
         dict.set(key, value);

@@ -140,9 +140,10 @@ Value joined(const Value& self, const Bound& arguments) {
     if (item->text() == nullptr) {
       throw_input("sequence item {}: expected str instance, {} found", count, type_name(*item));
     }
-    charge_bytes(self.text()->size() + item->text()->size());
+    const std::string& text = *item->text();
+    charge_bytes(self.text()->size() + text.size());
     out += count++ == 0 ? "" : *self.text();
-    out += *item->text();
+    out += self.is_markup() && !item->is_markup() ? escape_html(text) : text;
   }
   return like(self, out);
 }

@@ -36,9 +36,6 @@ ExpressionPtr Parser::parse_filters_and_tests(ExpressionPtr node) {
 ExpressionPtr Parser::parse_subscript(ExpressionPtr node) {
   const Token token = next();
   if (token.text == "[") {
-    if (current().is_sign("]")) {
-      fail_unexpected("an expression");
-    }
     return parse_slice(std::move(node));
   }
   const Token attribute = next();
@@ -76,11 +73,15 @@ ExpressionPtr Parser::parse_slice(ExpressionPtr node) {
         ExpressionKind::slice, line,
         operands(std::move(node), std::move(bounds[0]), std::move(bounds[1]), std::move(bounds[2])));
   }
-  if (current().is_sign("]")) {
+  if (bounds[0] && current().is_sign("]")) {
     next();
     return make(ExpressionKind::item, line, operands(std::move(node), std::move(bounds[0])));
   }
-  std::vector<ExpressionPtr> parts = operands(std::move(bounds[0]));
+  // Several, or none: Jinja takes x[] for x[()].
+  std::vector<ExpressionPtr> parts;
+  if (bounds[0]) {
+    parts.push_back(std::move(bounds[0]));
+  }
   while (!current().is_sign("]")) {
     expect_sign(",");
     parts.push_back(parse_expression());

@@ -60,33 +60,34 @@ std::function<bool(const Value&)> item_test(Arguments arguments, bool by_attribu
   return [getter, name, arguments](const Value& item) { return run_test(name, getter(item), arguments); };
 }
 
-// Jinja's generators take any false subject for an empty one.
-Value empty_if_false(const Value& subject) {
-  return truthy(subject) ? subject : make_sequence({});
+// Jinja's generators take any false subject for an empty one, and do not look at their arguments then.
+Value generate_if_true(const Value& subject, Step step) {
+  return truthy(subject) ? generate(subject, std::move(step))
+                         : generate(make_sequence({}), [](Iterator&) { return std::nullopt; });
 }
 
 Value map(const Value& subject, Arguments& arguments) {
-  return generate(
-      empty_if_false(subject),
+  return generate_if_true(
+      subject,
       [arguments, change = std::function<Value(const Value&)>()](Iterator& source) mutable -> std::optional<Value> {
-        const auto item = source.next();
-        if (item && !change) {
+        if (!change) {
           change = item_change(arguments);
         }
+        const auto item = source.next();
         return item ? std::optional<Value>(change(*item)) : std::nullopt;
       });
 }
 
 template <bool wanted, bool by_attribute>
 Value select(const Value& subject, Arguments& arguments) {
-  return generate(
-      empty_if_false(subject),
+  return generate_if_true(
+      subject,
       [arguments, accepts = std::function<bool(const Value&)>()](Iterator& source) mutable -> std::optional<Value> {
+        if (!accepts) {
+          accepts = item_test(arguments, by_attribute);
+        }
         while (auto item = source.next()) {
           charge(1);
-          if (!accepts) {
-            accepts = item_test(arguments, by_attribute);
-          }
           if (accepts(*item) == wanted) {
             return item;
           }

@@ -56,6 +56,9 @@ std::optional<Values> reversed(const Value& subject) {
 
 Value last(const Value& subject, Arguments& arguments) {
   const Bound bound("last", arguments, {});
+  if (const std::string* text = subject.text(); text != nullptr && !text->empty()) {
+    return get_item(subject, Value(-1));
+  }
   const auto items = reversed(subject);
   if (!items) {
     throw_input("'{}' object is not reversible", type_name(subject));

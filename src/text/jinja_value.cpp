@@ -90,8 +90,7 @@ const Value* Dict::find(const Value& key) const {
   if (const std::string* text = key.text()) {
     return find(std::string_view(*text));
   }
-  const Sequence* sequence = key.sequence();
-  if (key.dict() != nullptr || (sequence != nullptr && sequence->flavor == Sequence::Flavor::list)) {
+  if (!hashable(key)) {
     throw_input("unhashable type: '{}'", type_name(key));
   }
   for (const size_t index : others_) {
@@ -239,6 +238,15 @@ Value from_json(const Json& json, int depth) {
     default:
       return None{};
   }
+}
+
+bool hashable(const Value& value) {
+  const Sequence* sequence = value.sequence();
+  if (sequence != nullptr && sequence->flavor == Sequence::Flavor::tuple) {
+    charge(sequence->items.size());
+    return std::all_of(sequence->items.begin(), sequence->items.end(), hashable);
+  }
+  return value.dict() == nullptr && (sequence == nullptr || sequence->flavor != Sequence::Flavor::list);
 }
 
 const char* type_name(const Value& value) {

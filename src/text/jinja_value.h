@@ -195,6 +195,8 @@ Value make_callable(std::string name, std::function<Value(Arguments&)> function)
 /// Throws Error(input) for an integer beyond 64 bits and for nesting beyond kMaxValueDepth.
 Value from_json(const Json& json, int depth = 0);
 
+/// Whether Python could use it as a key: no list or dict, nor a tuple that holds one.
+bool hashable(const Value& value);
 /// Python's type name: "str", "NoneType", ...
 const char* type_name(const Value& value);
 /// Python's bool(value).

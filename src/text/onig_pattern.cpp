@@ -1,130 +1,16 @@
 #include "text/onig_pattern.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "base/error.h"
+#include "text/onig_sets.h"
 
 namespace shardpipe::text {
 namespace {
-
-// Bodies of PCRE2 classes. Unicode 16 finds more marks alphabetic than PCRE2's Unicode 14: the ranges behind the
-// property.
-constexpr const char* kAlphabetic =
-    R"(\p{Alphabetic}\x{363}-\x{36F}\x{C04}\x{F82}\x{F83}\x{1DD3}-\x{1DE6}\x{11080}\x{11081})";
-constexpr const char* kAlphanumeric =
-    R"(\p{Alphabetic}\p{Nd}\x{363}-\x{36F}\x{C04}\x{F82}\x{F83}\x{1DD3}-\x{1DE6}\x{11080}\x{11081})";
-constexpr const char* kSpace =
-    R"(\x09-\x0D\x20\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
-// Below U+0100 Oniguruma has a table of its own, in which superscripts and fractions are word characters.
-constexpr const char* kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
-constexpr const char* kHexDigit = "0-9A-Fa-f";
-
-struct Named {
-  const char* name;  // lower case, without spaces, hyphens and underscores
-  const char* body;
-};
-
-constexpr auto kPosix = std::to_array<Named>({
-    {"alpha", kAlphabetic},
-    {"alphabetic", kAlphabetic},
-    {"alnum", kAlphanumeric},
-    {"ascii", R"(\x00-\x7F)"},
-    {"blank", R"(\p{Zs}\x09)"},
-    {"cntrl", R"(\p{Cc})"},
-    {"digit", R"(\p{Nd})"},
-    {"graph", R"(\p{L}\p{M}\p{N}\p{P}\p{S}\p{Cf}\p{Co})"},
-    {"lower", R"(\p{Lowercase})"},
-    {"print", R"(\p{L}\p{M}\p{N}\p{P}\p{S}\p{Cf}\p{Co}\p{Zs})"},
-    {"punct", R"(\p{P}\p{S})"},
-    {"space", kSpace},
-    {"upper", R"(\p{Uppercase})"},
-    {"word", kWord},
-    {"xdigit", kHexDigit},
-});
-
-// Properties that only Oniguruma knows by their long names.
-constexpr auto kProperties = std::to_array<Named>({
-    {"letter", R"(\p{L})"},
-    {"uppercaseletter", R"(\p{Lu})"},
-    {"lowercaseletter", R"(\p{Ll})"},
-    {"titlecaseletter", R"(\p{Lt})"},
-    {"casedletter", R"(\p{L&})"},
-    {"lc", R"(\p{L&})"},
-    {"modifierletter", R"(\p{Lm})"},
-    {"otherletter", R"(\p{Lo})"},
-    {"mark", R"(\p{M})"},
-    {"combiningmark", R"(\p{M})"},
-    {"nonspacingmark", R"(\p{Mn})"},
-    {"spacingmark", R"(\p{Mc})"},
-    {"enclosingmark", R"(\p{Me})"},
-    {"number", R"(\p{N})"},
-    {"decimalnumber", R"(\p{Nd})"},
-    {"letternumber", R"(\p{Nl})"},
-    {"othernumber", R"(\p{No})"},
-    {"punctuation", R"(\p{P})"},
-    {"connectorpunctuation", R"(\p{Pc})"},
-    {"dashpunctuation", R"(\p{Pd})"},
-    {"openpunctuation", R"(\p{Ps})"},
-    {"closepunctuation", R"(\p{Pe})"},
-    {"initialpunctuation", R"(\p{Pi})"},
-    {"finalpunctuation", R"(\p{Pf})"},
-    {"otherpunctuation", R"(\p{Po})"},
-    {"symbol", R"(\p{S})"},
-    {"mathsymbol", R"(\p{Sm})"},
-    {"currencysymbol", R"(\p{Sc})"},
-    {"modifiersymbol", R"(\p{Sk})"},
-    {"othersymbol", R"(\p{So})"},
-    {"separator", R"(\p{Z})"},
-    {"spaceseparator", R"(\p{Zs})"},
-    {"lineseparator", R"(\p{Zl})"},
-    {"paragraphseparator", R"(\p{Zp})"},
-    {"other", R"(\p{C})"},
-    {"control", R"(\p{Cc})"},
-    {"format", R"(\p{Cf})"},
-    {"privateuse", R"(\p{Co})"},
-    {"unassigned", R"(\p{Cn})"},
-    {"whitespace", kSpace},
-});
-
-template <size_t N>
-const char* find_body(const std::array<Named, N>& table, std::string_view name) {
-  std::string key;
-  for (const char c : name) {
-    if (c != ' ' && c != '_' && c != '-') {
-      key.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
-    }
-  }
-  const auto row = std::find_if(table.begin(), table.end(), [&](const Named& r) { return key == r.name; });
-  return row == table.end() ? nullptr : row->body;
-}
-
-bool is_script(std::string_view name) {
-  const std::string pattern = R"(\p{sc:)" + std::string(name) + "}";
-  int error = 0;
-  PCRE2_SIZE offset = 0;
-  pcre2_code* code =
-      pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(), PCRE2_UTF, &error, &offset, nullptr);
-  const bool found = code != nullptr;
-  pcre2_code_free(code);
-  return found;
-}
-
-// A set of characters: the body of a class, or the complement of one.
-struct Set {
-  std::string body;
-  bool negated = false;
-};
-
-std::string in_brackets(const Set& set) {
-  return (set.negated ? "[^" : "[") + set.body + "]";
-}
 
 class Translator {
  public:
@@ -239,63 +125,25 @@ class Translator {
     return true;
   }
 
-  // The set that a shorthand or property at `\` names; false when it names none. Moves past it.
-  bool shorthand(Set& set) {
+  // The set that a shorthand or property at `\` names, moving past it; nothing when it names none.
+  std::optional<CharSet> shorthand() {
     if (at_ + 1 >= in_.size()) {
-      return false;
+      return std::nullopt;
     }
     const char c = in_[at_ + 1];
-    const char* body = nullptr;
-    switch (c) {
-      case 's':
-      case 'S':
-        body = kSpace;
-        break;
-      case 'w':
-      case 'W':
-        body = kWord;
-        break;
-      case 'd':
-      case 'D':
-        body = R"(\p{Nd})";
-        break;
-      case 'h':
-      case 'H':
-        body = kHexDigit;
-        break;
-      case 'p':
-      case 'P':
-        return property(set);
-      default:
-        return false;
+    if (c != 'p' && c != 'P') {
+      const std::optional<CharSet> set = shorthand_set(c);
+      at_ += set ? 2 : 0;
+      return set;
     }
-    at_ += 2;
-    set = {body, std::isupper(static_cast<unsigned char>(c)) != 0};
-    return true;
-  }
-
-  bool property(Set& set) {
     const size_t end = in_.find('}', at_);
     if (at_ + 2 >= in_.size() || in_[at_ + 2] != '{' || end == std::string_view::npos) {
-      return false;
+      return std::nullopt;
     }
-    bool negated = in_[at_ + 1] == 'P';
-    std::string_view name = in_.substr(at_ + 3, end - at_ - 3);
-    if (name.starts_with('^')) {
-      negated = !negated;
-      name.remove_prefix(1);
-    }
-    const char* body = find_body(kPosix, name);
-    body = body != nullptr ? body : find_body(kProperties, name);
-    if (body != nullptr) {
-      set = {body, negated};
-    } else {
-      // PCRE2 takes the name of a script for Script_Extensions unless told otherwise.
-      const std::string script = is_script(name) ? "sc:" : "";
-      set = {(negated ? R"(\P{)" : R"(\p{)") + script + std::string(name) + "}", false};
-    }
+    CharSet set = property_set(in_.substr(at_ + 3, end - at_ - 3));
+    set.negated = set.negated != (c == 'P');
     at_ = end + 1;
-    return true;
+    return set;
   }
 
   // An escape that is one character, for inside or outside a class.
@@ -327,15 +175,14 @@ class Translator {
   }
 
   void escape() {
-    Set set;
     if (starts_with(R"(\b)") || starts_with(R"(\B)")) {
-      const std::string word = in_brackets({kWord, false});
+      const std::string word = in_brackets(*shorthand_set('w'));
       const char* inner = in_[at_ + 1] == 'b' ? "!" : "=";
       const char* outer = in_[at_ + 1] == 'b' ? "=" : "!";
       out_ += "(?:(?<=" + word + ")(?" + inner + word + ")|(?<!" + word + ")(?" + outer + word + "))";
       at_ += 2;
-    } else if (shorthand(set)) {
-      out_ += in_brackets(set);
+    } else if (const std::optional<CharSet> set = shorthand()) {
+      out_ += in_brackets(*set);
     } else {
       escaped_character(out_);
     }
@@ -360,7 +207,6 @@ class Translator {
       if (at_ >= in_.size()) {
         throw_input("pattern {:?} has a character class that does not end", in_);
       }
-      Set set;
       if (in_[at_] == ']' && !first) {
         ++at_;
         break;
@@ -371,8 +217,8 @@ class Translator {
       } else if (starts_with("&&")) {
         conjuncts.push_back(unite());
         at_ += 2;
-      } else if (starts_with("[:") && posix(set)) {
-        add(set, plain, others);
+      } else if (std::optional<CharSet> named = posix()) {
+        add(*named, plain, others);
       } else if (in_[at_] == '[') {
         ++at_;
         if (++depth_ > 100) {
@@ -381,8 +227,8 @@ class Translator {
         others += "|" + char_class();
         --depth_;
       } else if (in_[at_] == '\\') {
-        if (shorthand(set)) {
-          add(set, plain, others);
+        if (const std::optional<CharSet> set = shorthand()) {
+          add(*set, plain, others);
         } else {
           escaped_character(plain);
         }
@@ -400,7 +246,7 @@ class Translator {
     return negated ? "(?:(?!" + all + ")(?s:.))" : all;
   }
 
-  static void add(const Set& set, std::string& plain, std::string& others) {
+  static void add(const CharSet& set, std::string& plain, std::string& others) {
     if (set.negated) {
       others += "|" + in_brackets(set);
     } else {
@@ -408,22 +254,15 @@ class Translator {
     }
   }
 
-  // [:name:] or [:^name:].
-  bool posix(Set& set) {
+  // [:name:] or [:^name:], moving past it.
+  std::optional<CharSet> posix() {
     const size_t end = in_.find(":]", at_ + 2);
-    if (end == std::string_view::npos) {
-      return false;
+    if (!starts_with("[:") || end == std::string_view::npos) {
+      return std::nullopt;
     }
-    std::string_view name = in_.substr(at_ + 2, end - at_ - 2);
-    const bool negated = name.starts_with('^');
-    name.remove_prefix(negated ? 1 : 0);
-    const char* body = find_body(kPosix, name);
-    if (body == nullptr) {
-      return false;
-    }
-    set = {body, negated};
-    at_ = end + 2;
-    return true;
+    const std::optional<CharSet> set = posix_set(in_.substr(at_ + 2, end - at_ - 2));
+    at_ = set ? end + 2 : at_;
+    return set;
   }
 
   std::string_view in_;

@@ -80,7 +80,8 @@ class Matcher {
 
 struct Regex::Code {
   std::unique_ptr<pcre2_code, Deleter<pcre2_code_free>> code;
-  std::string pattern;  // as given, for messages
+  std::string pattern;  // as compiled, for messages
+  bool literal;
 };
 
 Regex Regex::compile(const std::string& pattern, unsigned options, const std::string& where) {
@@ -98,6 +99,7 @@ Regex Regex::compile(const std::string& pattern, unsigned options, const std::st
   // Without JIT (an architecture that PCRE2 has none for) pcre2_match interprets.
   pcre2_jit_compile(code->code.get(), PCRE2_JIT_COMPLETE);
   code->pattern = pattern;
+  code->literal = (options & PCRE2_LITERAL) != 0;
   return Regex(std::move(code));
 }
 
@@ -115,7 +117,8 @@ std::vector<Segment> Regex::segments(std::string_view text) const {
     out.push_back({0, 0, false});
     return out;
   }
-  const std::string replaced = with_stand_ins(text);
+  // A literal's characters need no properties.
+  const std::string replaced = code_->literal ? "" : with_stand_ins(text);
   Matcher matcher(code_->code.get(), code_->pattern, replaced.empty() ? text : replaced);
   size_t covered = 0;
   size_t from = 0;

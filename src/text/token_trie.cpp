@@ -19,9 +19,9 @@ const TokenTrie::Node* TokenTrie::child(const Node& node, unsigned char byte) co
   return found != node.children.end() && found->first == byte ? &nodes_[found->second] : nullptr;
 }
 
-bool TokenTrie::insert(std::string_view text, uint32_t value) {
+void TokenTrie::insert(std::string_view text, uint32_t value) {
   if (text.empty()) {
-    return false;
+    return;
   }
   uint32_t at = 0;
   for (const char c : text) {
@@ -36,12 +36,10 @@ bool TokenTrie::insert(std::string_view text, uint32_t value) {
       at = next;
     }
   }
-  if (nodes_[at].value) {
-    return false;
+  if (!nodes_[at].value) {
+    nodes_[at].value = value;
   }
-  nodes_[at].value = value;
   starts_[static_cast<unsigned char>(text.front())] = true;
-  return true;
 }
 
 std::optional<TokenTrie::Match> TokenTrie::find(std::string_view text, size_t from) const {

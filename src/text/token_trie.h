@@ -17,8 +17,8 @@ class TokenTrie {
     uint32_t value;
   };
 
-  /// False when the string is empty or there already.
-  bool insert(std::string_view text, uint32_t value);
+  /// An empty string is never found; one that is there already keeps its value.
+  void insert(std::string_view text, uint32_t value);
   bool empty() const { return nodes_.size() == 1; }
   /// The first match that begins at or after `from`.
   std::optional<Match> find(std::string_view text, size_t from) const;

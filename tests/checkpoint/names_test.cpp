@@ -45,7 +45,9 @@ TEST_F(Names, PrefixesAreAddedAndTakenOff) {
   rules.prefixes = {"gpt_neox."};
   EXPECT_EQ(resolve_names(*headed, want({"embed"}), rules).source.at("embed"), "gpt_neox.embed");
   rules.prefixes = {};
-  expect_error(ErrorCode::input, {R"("embed")"}, [&] { resolve_names(*headed, want({"embed"}), rules); });
+  expect_error(ErrorCode::input, {R"("embed" is missing)", "prefixes tried: none"}, [&] {
+    resolve_names(*headed, want({"embed"}), rules);
+  });
 }
 
 // The encoder's norm must not be taken for the decoder's because one of them is missing.

@@ -184,6 +184,13 @@ TEST(Launcher, SignalsReachTheRanks) {
   }
 }
 
+TEST(Launcher, IgnoredSignalsStayIgnored) {
+  Process process({"nohup", SHARDPIPE_RANK_PLAYER, "launch", "2", "stays", "1500"});
+  ASSERT_TRUE(process.read_until([](const std::string& out) { return all_ready(out, 2); }, 60)) << process.err;
+  process.send(SIGHUP);
+  EXPECT_EQ(process.wait(), 0);
+}
+
 TEST(Launcher, KilledLauncherTakesItsRanksAlong) {
   for (int round = 0; round < 2 * fuzz_scale(); ++round) {
     const std::string mark =

@@ -39,8 +39,8 @@ bool within(double seconds, const std::function<bool()>& condition) {
 class Job {
  public:
   explicit Job(int size) : size_(size), server_(Store::serve(listen_on("127.0.0.1", 0), "job")) {}
-  std::unique_ptr<Monitor> rank(int rank, MonitorOptions options = {}) {
-    options.period = milliseconds(20);
+  std::unique_ptr<Monitor> rank(int rank, MonitorOptions options = {}, milliseconds period = milliseconds(20)) {
+    options.period = period;
     options.grace = milliseconds(60'000);  // the end of a stuck process would end the test
     return std::make_unique<Monitor>(
         Store::connect("", "127.0.0.1", server_->port(), milliseconds(20'000), "job"), "world0", rank, size_, false,
@@ -73,7 +73,7 @@ TEST(Monitor, FirstFailureWins) {
   EXPECT_TRUE(second->report_failure(Error(ErrorCode::input, "file x is bad")));
   EXPECT_FALSE(second->report_failure(Error(ErrorCode::input, "file x is bad"))) << "printed once";
   EXPECT_FALSE(first->report_failure(Error(ErrorCode::internal, "a consequence")));
-  EXPECT_TRUE(within(2, [&] { return wait.interrupted.load(); }));
+  EXPECT_TRUE(within(30, [&] { return wait.interrupted.load(); }));
   EXPECT_FALSE(third->enter_wait(&wait)) << "no new waits after a failure";
   EXPECT_EQ(thrown(*third), "error[rank]: rank 2: ended by the failure of rank 1: error[input]: file x is bad");
   EXPECT_EQ(thrown(*second), "error[input]: file x is bad") << "its own failure as it was";
@@ -90,33 +90,34 @@ TEST(Monitor, WatchdogNamesTheAction) {
   const auto idle = job.rank(0);
   const auto stuck = job.rank(1, {.timeout = milliseconds(300)});
   stuck->begin_action("1RECV_F0", {.stage = 1, .microbatch = 0, .from = 0});
-  ASSERT_TRUE(within(5, [&] { return stuck->failed(); }));
+  ASSERT_TRUE(within(30, [&] { return stuck->failed(); }));
   EXPECT_THAT(
       thrown(*stuck), HasSubstr("rank 1: action 1RECV_F0 (stage 1, microbatch 0, from rank 0) did not end within 0.3 "
                                 "s; hint: raise --timeout"));
   EXPECT_TRUE(stuck->report_failure(Error(ErrorCode::rank, "what it became")));
-  ASSERT_TRUE(within(5, [&] { return idle->failed(); }));
+  ASSERT_TRUE(within(30, [&] { return idle->failed(); }));
   EXPECT_FALSE(idle->report_failure(Error(ErrorCode::rank, "y")));
 }
 
 TEST(Monitor, TheCauseSpeaksBeforeThoseWhoWaitForIt) {
   Job job(2);
-  const auto waiting = job.rank(0, {.timeout = milliseconds(300)});
-  const auto computing = job.rank(1, {.timeout = milliseconds(300)});
+  // Long periods, so that a busy machine does not turn the order around.
+  const auto waiting = job.rank(0, {.timeout = milliseconds(300)}, milliseconds(500));
+  const auto computing = job.rank(1, {.timeout = milliseconds(300)}, milliseconds(500));
   waiting->begin_action("0RECV_B0", {.from = 1});
   computing->begin_action("1F0");
-  ASSERT_TRUE(within(5, [&] { return waiting->failed() && computing->failed(); }));
+  ASSERT_TRUE(within(30, [&] { return waiting->failed() && computing->failed(); }));
   EXPECT_THAT(thrown(*computing), HasSubstr("rank 1: action 1F0 did not end"));
   EXPECT_FALSE(waiting->report_failure(Error(ErrorCode::rank, "x")));
 }
 
 TEST(Monitor, ShortActionsAndIdlenessAreNoFailures) {
   Job job(2);
-  const auto first = job.rank(0, {.timeout = milliseconds(200)});
-  const auto second = job.rank(1, {.timeout = milliseconds(200)});
-  for (int i = 0; i < 40; ++i) {
+  const auto first = job.rank(0, {.timeout = milliseconds(1500)});
+  const auto second = job.rank(1, {.timeout = milliseconds(1500)});
+  for (int i = 0; i < 100; ++i) {
     first->begin_action("F");
-    std::this_thread::sleep_for(milliseconds(20));
+    std::this_thread::sleep_for(milliseconds(30));
     first->end_action();
   }
   EXPECT_EQ(thrown(*first), "");
@@ -130,23 +131,23 @@ TEST(Monitor, SilentRankIsNamed) {
   const auto third = job.rank(2);
   std::this_thread::sleep_for(milliseconds(100));
   silent.reset();  // no heartbeats any more, and it did not say that it left
-  ASSERT_TRUE(within(5, [&] { return first->failed() && third->failed(); }));
+  ASSERT_TRUE(within(30, [&] { return first->failed() && third->failed(); }));
   EXPECT_THAT(thrown(*first), HasSubstr("rank 1 stopped responding: no heartbeat for 0.4 s (seen by rank 0)"));
   EXPECT_TRUE(first->report_failure(Error(ErrorCode::rank, "x")));
 }
 
 TEST(Monitor, RankThatLeftIsNotMissed) {
   Job job(3);
-  const auto first = job.rank(0, {.heartbeat_limit = milliseconds(300)});
+  const auto first = job.rank(0, {.heartbeat_limit = milliseconds(1500)});
   auto left = job.rank(1);
   auto silent = job.rank(2);
   left->finish();
   left.reset();
-  std::this_thread::sleep_for(milliseconds(800));
+  std::this_thread::sleep_for(milliseconds(3000));
   EXPECT_EQ(thrown(*first), "");
   // Whom it watched falls to the one before it.
   silent.reset();
-  ASSERT_TRUE(within(5, [&] { return first->failed(); }));
+  ASSERT_TRUE(within(30, [&] { return first->failed(); }));
   EXPECT_THAT(thrown(*first), HasSubstr("rank 2 stopped responding"));
 }
 
@@ -186,7 +187,7 @@ TEST(Monitor, StoreIsGone) {
   const auto second = job->rank(1);
   std::this_thread::sleep_for(milliseconds(100));
   job->die();
-  ASSERT_TRUE(within(5, [&] { return first->failed() && second->failed(); }));
+  ASSERT_TRUE(within(30, [&] { return first->failed() && second->failed(); }));
   EXPECT_THAT(thrown(*first), HasSubstr("the launcher died or stopped responding: rank 0 lost the store"));
   const bool prints = first->report_failure(Error(ErrorCode::rank, "x"));
   EXPECT_NE(prints, second->report_failure(Error(ErrorCode::rank, "x"))) << "exactly one prints";

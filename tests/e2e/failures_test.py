@@ -107,6 +107,16 @@ class Failures(unittest.TestCase):
                     time.sleep(0.05)
                 self.assertEqual(cli.processes_of(self.MARK), [])
 
+    def test_a_reader_that_goes_away(self):
+        done = subprocess.run(
+            ["bash", "-c", f"{cli.PROGRAM} generate --model {cli.DEMO_MODEL} --prompt Hello --max-new-tokens 4000 --ignore-eos "
+             "--pp 2 --threads 1 | head -c 1; exit ${PIPESTATUS[0]}"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            env={**os.environ, "SHARDPIPE_TEST_MARK": "failures"})
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, r"^error\[io\]: cannot write to standard output: Broken pipe\n$")
+        self.assertEqual(cli.processes_of(self.MARK), [])
+
     def test_under_torchrun(self):
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python", cli.PROGRAM,
                    "generate", "--model", str(cli.DEMO_MODEL), "--prompt", "The capital of France is", "--max-new-tokens", "2",

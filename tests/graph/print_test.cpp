@@ -115,7 +115,7 @@ TEST(Print, NamesStatesAndContentReadBack) {
       at::arange(-3, 3, at::kFloat).view({2, 3}).t(),  // not contiguous
       at::tensor({1.0, -0.0, std::nan("")}, at::kDouble),
       at::tensor({1.5, -2.0}, at::kFloat).to(at::kBFloat16),
-      at::tensor({true, false}, at::kBool),
+      at::tensor({1, 0}, at::kInt).to(at::kBool),
       at::tensor({-1, 127}, at::kInt).to(at::kChar),
       at::empty({0, 4}, at::kHalf),
       at::scalar_tensor(7, at::kLong),

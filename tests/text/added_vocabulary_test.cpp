@@ -76,13 +76,16 @@ TEST(AddedTokens, SpecialOnesAreLeftOutWhenDecoding) {
   EXPECT_FALSE(tokenizer->is_special(13) || tokenizer->is_special(0) || tokenizer->is_special(99));
 }
 
-TEST(AddedTokensErrors, Refuses) {
+TEST(AddedTokens, MayLookTheSameOrLikeNothingOnceNormalized) {
   Json same = with_added({added("LOW", {{"normalized", true}}), added("Low", {{"normalized", true}})});
   same["normalizer"] = {{"type", "Lowercase"}};
-  expect_error(ErrorCode::input, "added token \"Low\" (id 13) is there twice once normalized", [&] { load(same); });
-  Json empty = with_added({added(" ", {{"normalized", true}})});
-  empty["normalizer"] = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}};
-  expect_error(ErrorCode::input, "added token \" \" (id 12) is empty once normalized", [&] { load(empty); });
+  EXPECT_THAT(load(same)->encode("low"), ElementsAre(12));
+  Json nothing = with_added({added(" ", {{"normalized", true}})});
+  nothing["normalizer"] = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}};
+  EXPECT_THAT(tokens(*load(nothing), " low "), ElementsAre("low"));
+}
+
+TEST(AddedTokensErrors, Refuses) {
   for (const Json& id : {Json(-1), Json(1e20), Json("1"), Json(4294967296)}) {
     expect_error(ErrorCode::input, "added_tokens[0].id must be an integer from 0 to 4294967295", [&] {
       load(with_added({added("<a>", {{"id", id}})}));

@@ -4,7 +4,7 @@ add_executable(tokenizer_reference "${CMAKE_CURRENT_LIST_DIR}/tokenizer_referenc
 shardpipe_compile_options(tokenizer_reference)
 target_link_libraries(tokenizer_reference PRIVATE shardpipe_text)
 
-set(tokenizer_cases "${CMAKE_CURRENT_BINARY_DIR}/tokenizer_reference")
+set(tokenizer_cases "${CMAKE_CURRENT_BINARY_DIR}/tokenizer_cases")
 set(tokenizer_folders "")
 if(SHARDPIPE_DEMO_MODEL AND EXISTS "${SHARDPIPE_DEMO_MODEL}/tokenizer.json")
   set(tokenizer_folders --folder "${SHARDPIPE_DEMO_MODEL}")

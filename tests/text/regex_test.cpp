@@ -38,6 +38,7 @@ TEST(Regex, TakesLiteralsLiterally) {
   const std::vector<Segment> found = Regex::literal("a.*[").segments("xa.*[y");
   ASSERT_EQ(found.size(), 3U);
   EXPECT_EQ(found[1].end, 5U);
+  EXPECT_TRUE(Regex::literal("\u1c89").segments("\u1c89")[0].match);  // younger than PCRE2's Unicode
 }
 
 TEST(Regex, ReplacesAll) {

@@ -47,7 +47,7 @@ LlamaConfig read_llama(const Config& config, at::ScalarType dtype) {
   if (llama.hidden % llama.heads != 0) {
     throw_input("{}; a multiple of num_attention_heads, {}, is expected", config.subject("hidden_size"), llama.heads);
   }
-  llama.head_dim = config.integer("head_dim", 1, kMaxFeatures, llama.hidden / llama.heads);
+  llama.head_dim = config.integer("head_dim", 1, kMaxHeadDim, llama.hidden / llama.heads);
   if (llama.head_dim % 2 != 0) {
     throw_input("the head size in {} is {}; rotary positions need an even one", config.where(), llama.head_dim);
   }

@@ -154,6 +154,11 @@ RotaryFrequencies rotary_frequencies(const Config& config, int64_t head_dim, int
       throw_usage("{}: partial rotary embeddings are not supported yet", source->subject("partial_rotary_factor"));
     }
   }
+  for (const auto& [key, value] : parameters.json().items()) {
+    if (value.is_object()) {
+      throw_usage("{}: rotary parameters by layer type are not supported yet", parameters.subject(key.c_str()));
+    }
+  }
   const Config& theta = parameters.has("rope_theta") ? parameters : config;
   const Rope rope{config, parameters, head_dim, max_positions, theta.number("rope_theta", 1.0, 1e18, 10'000.0)};
   const Key type_key("rope_type", "type");

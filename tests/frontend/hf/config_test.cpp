@@ -103,9 +103,9 @@ TEST(FolderErrors, ImpossibleValues) {
   bad_llama(R"({"vocab_size": null})", {"\"vocab_size\" is missing in "});
   bad_llama(
       R"({"num_hidden_layers": -3})",
-      {"\"num_hidden_layers\" in ", "config.json is -3; an integer from 1 to 10000 is expected"});
+      {"\"num_hidden_layers\" in ", "config.json is -3; an integer from 1 to 1024 is expected"});
   bad_llama(R"({"num_hidden_layers": 0})", {"is 0; an integer from 1 to"});
-  bad_llama(R"({"num_hidden_layers": 1000000000})", {"is 1000000000; an integer from 1 to 10000"});
+  bad_llama(R"({"num_hidden_layers": 1000000000})", {"is 1000000000; an integer from 1 to 1024"});
   bad_llama(R"({"num_hidden_layers": 3.0})", {"is 3.0; an integer from 1"});
   bad_llama(R"({"num_hidden_layers": "3"})", {"is \"3\"; an integer from 1"});
   bad_llama(R"({"hidden_size": 18446744073709551615})", {"is 18446744073709551615; an integer from 1"});
@@ -114,6 +114,7 @@ TEST(FolderErrors, ImpossibleValues) {
       R"({"num_attention_heads": 5})", {"\"num_attention_heads\" in ", "is 5; a multiple of num_key_value_heads, 2"});
   bad_llama(R"({"num_attention_heads": 10})", {"\"hidden_size\" in ", "is 48; a multiple of num_attention_heads, 10"});
   bad_llama(R"({"num_key_value_heads": 0})", {"\"num_key_value_heads\" in ", "is 0"});
+  bad_llama(R"({"head_dim": 1000000})", {"\"head_dim\" in ", "is 1000000; an integer from 1 to 65536"});
   bad_llama(R"({"head_dim": 15})", {"the head size in ", "is 15; rotary positions need an even one"});
   bad_llama(R"({"rms_norm_eps": -1.0})", {"\"rms_norm_eps\" in ", "is -1.0; a number from 0 to 1 is expected"});
   bad_llama(R"({"rms_norm_eps": "1e-5"})", {"is \"1e-5\"; a number from 0 to 1"});

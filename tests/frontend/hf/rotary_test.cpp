@@ -70,6 +70,10 @@ TEST(Rotary, Errors) {
       R"({"rope_parameters": {"rope_type": "foo"}})", ErrorCode::usage,
       {"\"rope_type\" in \"rope_parameters\" of config.json is \"foo\""});
   refused(
+      R"({"rope_parameters": {"full_attention": {"rope_theta": 5}}})", ErrorCode::usage,
+      {"\"full_attention\" in \"rope_parameters\" of config.json is {\"rope_theta\":5}: rotary parameters by layer "
+       "type"});
+  refused(
       R"({"partial_rotary_factor": 0.5})", ErrorCode::usage,
       {"\"partial_rotary_factor\" in config.json is 0.5: partial rotary embeddings are not supported yet"});
   refused(

@@ -1,5 +1,6 @@
 // The traced families against transformers: loads each folder that reference.py made, runs its rows packed together in
-// one process with caches (prompts of different length at once, then token by token), and compares all logits.
+// one process with caches (prompts of different length at once, then token by token), and compares all logits: of the
+// graph as traced and of the graph with Shardpipe's kernels.
 //
 //     hf_reference_tests FOLDER
 #include <ATen/ATen.h>
@@ -13,6 +14,8 @@
 #include "checkpoint/names.h"
 #include "frontend/hf/model.h"
 #include "graph/executor.h"
+#include "kernels/choice.h"
+#include "kernels/fuse.h"
 #include "support/close.h"
 
 namespace shardpipe {
@@ -39,10 +42,10 @@ std::vector<Row> read_rows(const checkpoint::Checkpoint& reference) {
 // The whole model in one process. Row i has cache row slot(i).
 class WholeModel {
  public:
-  WholeModel(const std::filesystem::path& folder, size_t rows)
+  WholeModel(const std::filesystem::path& folder, size_t rows, bool fused)
       : checkpoint_(checkpoint::Checkpoint::open_folder(folder)),
         model_(hf::load_folder_model(folder, std::nullopt, checkpoint_.get())),
-        executor_(model_.graph),
+        executor_(fused ? kernels::fuse(model_.graph, kernels::default_choice(), model_.dtype) : model_.graph),
         num_rows_(static_cast<int64_t>(rows)) {
     std::vector<checkpoint::WantedTensor> wanted;
     const graph::Dimensions none;
@@ -127,14 +130,27 @@ std::vector<at::Tensor> all_logits(WholeModel& whole, const std::vector<Row>& ro
   return result;
 }
 
-void compare(const std::filesystem::path& made) {
+// Greedy tokens: those of transformers, but where the model tells the best two apart by less than `least_margin`.
+void compare_tokens(const Row& row, const at::Tensor& logits, double least_margin) {
+  const int64_t steps = row.generated.size(0);
+  const at::Tensor ours = logits.slice(0, -steps - 1, -1).argmax(1);
+  const at::Tensor best = std::get<0>(row.exact.slice(0, -steps - 1, -1).topk(2, 1));
+  for (int64_t step = 0; step < steps; ++step) {
+    const double margin = (best[step][0] - best[step][1]).item<double>();
+    if (margin >= least_margin) {
+      EXPECT_EQ(ours[step].item<int64_t>(), row.generated[step].item<int64_t>()) << "step " << step << ": " << margin;
+    }
+  }
+}
+
+void compare(const std::filesystem::path& made, bool fused) {
   const c10::InferenceMode inference;
   const bool elsewhere = std::filesystem::exists(made / "folder");
   const std::filesystem::path folder = elsewhere ? std::filesystem::path(read_file(made / "folder")) : made;
   const auto reference = checkpoint::Checkpoint::open_file(made / "reference.safetensors");
   const std::vector<Row> rows = read_rows(*reference);
   ASSERT_FALSE(rows.empty());
-  WholeModel whole(folder, rows.size());
+  WholeModel whole(folder, rows.size(), fused);
   if (reference->contains("inv_freq")) {
     const graph::Graph& graph = whole.model().graph;
     const graph::ValueId id = graph.find("model.rotary_emb.inv_freq");
@@ -152,29 +168,24 @@ void compare(const std::filesystem::path& made) {
   const double bound = 2 * error;
   double worst = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
-    SCOPED_TRACE(fmt::format("row {}", i));
+    SCOPED_TRACE(fmt::format("{} row {}", fused ? "fused" : "traced", i));
     const at::Tensor distance = (logits[i].to(at::kDouble) - rows[i].exact).abs();
     worst = std::max(worst, distance.max().item<double>());
     EXPECT_TRUE(test::close(logits[i], rows[i].exact, at::full({}, bound, at::kDouble)));
-    // The tokens: exactly, but where the model itself does not tell two apart within the bound.
-    const int64_t steps = rows[i].generated.size(0);
-    const at::Tensor ours = logits[i].slice(0, -steps - 1, -1).to(at::kDouble);
-    const at::Tensor best = std::get<0>(rows[i].exact.slice(0, -steps - 1, -1).topk(2, 1));
-    for (int64_t step = 0; step < steps; ++step) {
-      const int64_t token = ours[step].argmax().item<int64_t>();
-      const double margin = (best[step][0] - best[step][1]).item<double>();
-      if (whole.model().dtype == at::kFloat || margin > 2 * bound) {
-        EXPECT_EQ(token, rows[i].generated[step].item<int64_t>()) << "step " << step << ", margin " << margin;
-      }
-    }
+    compare_tokens(rows[i], logits[i], whole.model().dtype == at::kFloat ? 0.0 : 2 * bound);
   }
-  fmt::print("{}: error {:.3g}, transformers' {:.3g}\n", made.filename().string(), worst, error);
+  fmt::print(
+      "{} {}: error {:.3g}, transformers' {:.3g}\n", made.filename().string(), fused ? "fused" : "traced", worst,
+      error);
 }
 
 class Comparison : public ::testing::Test {
  public:
   explicit Comparison(std::filesystem::path folder) : folder_(std::move(folder)) {}
-  void TestBody() override { compare(folder_); }
+  void TestBody() override {
+    compare(folder_, /*fused=*/false);
+    compare(folder_, /*fused=*/true);
+  }
 
  private:
   std::filesystem::path folder_;

@@ -342,27 +342,5 @@ TEST(Trace, AnExceptionLeavesNoStateBehind) {
   test::expect_error(ErrorCode::input, "its own", [&] { trace(program); });
 }
 
-TEST(Trace, NestedTracesAreIndependent) {
-  Program inner{{{"x", at::kFloat, {kSeq}}}, {}, {}, {}};
-  inner.forward = [](const Tensors& in, const Tensors&) -> NamedOutputs {
-    const ModuleScope scope("inner", "Inner");
-    return {{"y", in[0].relu()}};
-  };
-  Program outer{{{"x", at::kFloat, {kBatch}}}, {}, {}, {}};
-  Graph nested;
-  outer.forward = [&](const Tensors& in, const Tensors&) -> NamedOutputs {
-    const ModuleScope scope("outer", "Outer");
-    const at::Tensor a = in[0].exp();
-    nested = trace(inner);
-    const ModuleScope after("after", "After");
-    return {{"y", a.neg()}};
-  };
-  const Graph graph = trace(outer);
-  EXPECT_EQ(test::op_names(graph), (std::vector<std::string>{"aten::exp", "aten::neg"}));
-  EXPECT_EQ(test::op_names(nested), std::vector<std::string>{"aten::relu"});
-  EXPECT_EQ(graph.modules, (std::map<std::string, std::string>{{"outer", "Outer"}, {"outer.after", "After"}}));
-  EXPECT_EQ(nested.modules, (std::map<std::string, std::string>{{"outer.inner", "Inner"}}));
-}
-
 }  // namespace
 }  // namespace shardpipe::trace
