@@ -207,7 +207,7 @@ void Monitor::State::linger() {
   if (store && store->is_server()) {
     ++hurry;
     changed.notify_all();
-    changed.wait_for(lock, std::chrono::milliseconds(1500), [&] { return all_know || heart_stopped; });
+    changed.wait_for(lock, std::chrono::milliseconds(1000), [&] { return all_know || heart_stopped; });
     --hurry;
   }
 }

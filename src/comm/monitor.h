@@ -20,7 +20,7 @@ struct MonitorOptions {
   std::chrono::milliseconds period{250};  ///< between two heartbeats
   /// How long a lost connection waits for the true cause (a rank that failed, a process that the launcher saw die)
   /// before it counts as the cause itself.
-  std::chrono::milliseconds cause_wait{2'000};
+  std::chrono::milliseconds cause_wait{1'500};
   /// How long after a failure elsewhere the compute thread may take to come back before the process is ended.
   std::chrono::milliseconds grace{1'500};
 };
@@ -66,7 +66,7 @@ class Monitor {
 
   /// Reports this rank's own failure, unless some failure came first. True when it came first and nothing was printed
   /// yet: the caller prints the line and exits with its status; else it exits with 4 and prints nothing. Where this
-  /// process serves the store, returns once the others know (or after 1.5 s).
+  /// process serves the store, returns once the others know (or after 1 s: dead ones never will).
   bool report_failure(const Error& error) noexcept;
 
   /// What a failed message throws: waits for the true cause, and if there is none reports "rank 0: lost connection to

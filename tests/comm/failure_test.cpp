@@ -5,7 +5,6 @@
 #include <random>
 
 #include "comm/process.h"
-#include "comm/socket.h"
 
 namespace shardpipe::comm::test {
 namespace {
@@ -178,7 +177,7 @@ TEST(Failure, KilledRankWithoutLauncher) {
   for (int round = 0; round < rounds; ++round) {
     constexpr int kRanks = 3;
     const int victim = round % kRanks;
-    const int port = port_of(listen_on("127.0.0.1", 0));
+    const int port = free_port();
     std::vector<std::unique_ptr<Process>> ranks;
     for (int rank = 0; rank < kRanks; ++rank) {
       ranks.push_back(std::make_unique<Process>(
@@ -212,7 +211,7 @@ TEST(Failure, KilledRankWithoutLauncher) {
 }
 
 TEST(Failure, RankZeroServesAndFails) {
-  const int port = port_of(listen_on("127.0.0.1", 0));
+  const int port = free_port();
   std::vector<std::unique_ptr<Process>> ranks;
   for (int rank = 0; rank < 3; ++rank) {
     ranks.push_back(std::make_unique<Process>(

@@ -18,6 +18,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
+#include "comm/socket.h"
+
 namespace shardpipe::comm::test {
 
 using Clock = std::chrono::steady_clock;
@@ -206,6 +209,21 @@ inline bool none_left(const std::string& variable, double limit_seconds = 5) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   return true;
+}
+
+/// A port that nobody uses, below the range from which the system gives ports to connections: one of those could take
+/// it before the test does.
+inline int free_port() {
+  static int next = 20'000 + ::getpid() * 37 % 10'000;
+  while (true) {
+    const int port = next++;
+    try {
+      listen_on("127.0.0.1", port);
+      return port;
+    } catch (const Error&) {
+      // taken
+    }
+  }
 }
 
 /// Multiplies the repetitions of tests that kill processes at random moments.

@@ -109,8 +109,8 @@ TEST_F(ChoiceTest, MeasuringCanBeSwitchedOff) {
 TEST(Choice, CacheFolderFollowsTheEnvironment) {
   const Environment own("SHARDPIPE_CACHE_DIR", nullptr);
   const Environment xdg("XDG_CACHE_HOME", nullptr);
-  const Environment home("HOME", "/home/someone");
-  EXPECT_EQ(default_cache_dir(), "/home/someone/.cache/shardpipe");
+  const Environment home("HOME", "/users/someone");
+  EXPECT_EQ(default_cache_dir(), "/users/someone/.cache/shardpipe");
   const Environment with_xdg("XDG_CACHE_HOME", "/xdg");
   EXPECT_EQ(default_cache_dir(), "/xdg/shardpipe");
   const Environment with_own("SHARDPIPE_CACHE_DIR", "/own");

@@ -238,10 +238,10 @@ void Recorder::run(const c10::OperatorHandle& op, torch::jit::Stack* stack, size
     run_on_cpu(op, stack, base);
   } catch (const Error&) {
     throw;
-  } catch (const std::exception& error) {
+  } catch (const std::exception&) {
     throw_usage(
         "operator {} in \"{}\" failed while the model was traced: {}", c10::toString(op.operator_name()),
-        ModuleScope::current(), one_line(error.what()));
+        ModuleScope::current(), current_error().message());
   }
 }
 

@@ -41,13 +41,13 @@ NamedOutputs call_forward(
     return program.forward(inputs, states);
   } catch (const Error&) {
     throw;
-  } catch (const std::exception& error) {
+  } catch (const std::exception&) {
     const std::string after = recorder.nodes().empty() ? "at its start"
                                                        : fmt::format(
                                                              "after operator {} in \"{}\"",
                                                              c10::toString(recorder.nodes().back().op.operator_name()),
                                                              recorder.nodes().back().module);
-    throw_usage("the model failed while it was traced, {}: {}", after, one_line(error.what()));
+    throw_usage("the model failed while it was traced, {}: {}", after, current_error().message());
   }
 }
 

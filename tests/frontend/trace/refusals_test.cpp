@@ -48,7 +48,7 @@ TEST(Refusals, ReadingValues) {
   expect_refused(reads("aten::masked_select"), [](auto& x, auto&) { return x.masked_select(x > 0); });
   expect_refused(reads("aten::_unique2"), [](auto& x, auto&) { return std::get<0>(at::_unique2(x)); });
   expect_refused(reads("aten::equal"), [](auto& x, auto& w) { return w.equal(w + 1) ? x : -x; });
-  expect_refused(reads("aten::item"), [](auto& x, auto& w) { return at::allclose(w, w + 1) ? x : -x; });
+  expect_refused(reads("aten::allclose"), [](auto& x, auto& w) { return at::allclose(w, w + 1) ? x : -x; });
   expect_refused(reads("aten::item"), [](auto& x, auto&) { return x.sum().is_nonzero() ? x : -x; });
 }
 
@@ -137,7 +137,8 @@ TEST(Refusals, Writes) {
   });
   expect_refused("operator aten::zero_ in \"model.layers.3\" writes to \"w\", ", [](auto& x, auto& w) {
     const at::NoGradGuard no_grad;
-    return x + w.t().zero_();
+    w.t().zero_();
+    return x.relu();
   });
   const at::Tensor constant = at::ones({8});
   expect_refused("operator aten::add_.Scalar in \"model.layers.3\" writes to \"constant.0\", ", [&](auto& x, auto&) {
