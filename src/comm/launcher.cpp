@@ -72,6 +72,7 @@ class Signals {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGPIPE);  // of the store on another host; it is an error like others
     for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
       // What is ignored (nohup, background jobs) stays so: once blocked it would arrive.
       struct sigaction action {};
@@ -106,7 +107,7 @@ class Signals {
     std::optional<Ending> ending;
     signalfd_siginfo info{};
     while (::read(fd_.get(), &info, sizeof(info)) == static_cast<ssize_t>(sizeof(info))) {
-      if (info.ssi_signo != SIGCHLD) {
+      if (info.ssi_signo != SIGCHLD && info.ssi_signo != SIGPIPE) {
         ending = {static_cast<int>(info.ssi_signo), info.ssi_code == SI_KERNEL};
       }
     }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <csignal>
+#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <numeric>
@@ -38,11 +40,20 @@ std::shared_ptr<Monitor> get_latest() {
   return latest_monitor;
 }
 
+/// c10d writes to sockets whose other end may have died and counts on Python, which ignores the signal for that.
+void ignore_broken_pipes() {
+  struct sigaction action {};
+  if (::sigaction(SIGPIPE, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) {
+    ::signal(SIGPIPE, SIG_IGN);
+  }
+}
+
 /// Where no world exists yet, the store still tells which rank was first, if it can be reached.
 bool first_to_fail(const Error& error, const Environment& environment) {
   if (environment.world_size == 1 || (environment.rank == 0 && !environment.agent_store)) {
     return true;
   }
+  ignore_broken_pipes();
   try {
     Store store = Store::connect(
         "", environment.master_host, environment.master_port, std::chrono::milliseconds(2000),
@@ -89,6 +100,7 @@ World World::connect(const Environment& environment, const WorldOptions& options
     set_latest(impl.monitor);
     return world;
   }
+  ignore_broken_pipes();
   const std::string who = fmt::format("rank {}", impl.rank);
   const std::string prefix = job_prefix(environment.job);
   const bool serve = impl.rank == 0 && !environment.agent_store;

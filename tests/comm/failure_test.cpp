@@ -79,6 +79,15 @@ TEST(Failure, RankCrashes) {
   EXPECT_LT(outcome.seconds, kEndLimit);
 }
 
+/// c10d writes to sockets whose other end is dead; the signal for that killed ranks instead of the error being
+/// reported.
+TEST(Failure, BrokenPipeIsNoSignal) {
+  const Outcome outcome =
+      run(2, {"misbehave", "raise", "1", std::to_string(SIGPIPE)}, {{"SHARDPIPE_TEST_TIMEOUT_MS", "2000"}});
+  EXPECT_EQ(outcome.status, 4);
+  EXPECT_THAT(outcome.err, HasSubstr("did not end within 2 s")) << "it went on and waited";
+}
+
 TEST(Failure, RankExits) {
   Outcome outcome = run(2, {"misbehave", "exit", "1", "7"});
   EXPECT_EQ(outcome.status, 7);
