@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
+#include <malloc.h>
 #include <torch/library.h>
 
 #include "base/error.h"
@@ -18,6 +19,8 @@ using graph::Argument;
 using graph::ValueId;
 using graph::ValueType;
 
+// Freed results on the CPU above this size are given back: small tensors made in between would pin the heap.
+constexpr size_t kLargeResultBytes = size_t{1} << 20;
 constexpr auto kKey = c10::DispatchKey::TESTING_ONLY_GenericMode;
 thread_local Recorder* active = nullptr;  // NOLINT
 
@@ -255,15 +258,22 @@ void Recorder::run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stac
                              : map_tensors(saved[i], is_written(schema.arguments()[i]) ? writable_stand_in : stand_in);
   }
   op.callBoxed(stack);
+  size_t result_bytes = 0;
   for (size_t r = 0; r < schema.returns().size(); ++r) {
     c10::IValue& value = (*stack)[base + r];
-    value = map_tensors(value, to_meta);
+    value = map_tensors(value, [&](const at::Tensor& tensor) {
+      result_bytes += tensor.defined() ? tensor.nbytes() : 0;
+      return to_meta(tensor);
+    });
     for (size_t a = 0; is_written(schema.returns()[r]) && a < saved.size(); ++a) {
       const c10::AliasInfo* written = schema.arguments()[a].alias_info();
       if (written != nullptr && written->beforeSets() == schema.returns()[r].alias_info()->beforeSets()) {
         value = saved[a];  // an operator that works in place returns its argument
       }
     }
+  }
+  if (result_bytes > kLargeResultBytes) {
+    malloc_trim(0);
   }
 }
 
