@@ -32,7 +32,7 @@ test: ## builds everything and runs the tests (TESTS=REGEX for some)
 soak: ## the property and fault tests, 20 times as long
 	@tools/setup.sh build python model
 	@tools/build.sh
-	@SHARDPIPE_SOAK=1 SHARDPIPE_FUZZ_SCALE=$${SHARDPIPE_FUZZ_SCALE:-20} tools/test.sh -L soak
+	@SHARDPIPE_SOAK=1 SHARDPIPE_FUZZ_SCALE=$${SHARDPIPE_FUZZ_SCALE:-20} tools/test.sh -L soak --timeout 7200
 
 bench: ## the benchmarks against PyTorch
 	@tools/setup.sh build python model
