@@ -89,13 +89,13 @@ bool AddedVocabulary::is_single_word(std::string_view text, size_t begin, size_t
   return !(begin > 0 && is_word(last_char(text, begin))) && !(end < text.size() && is_word(end));
 }
 
-void AddedVocabulary::find_tokens(std::string text, const TokenTrie& trie, std::vector<Piece>& out) const {
+void AddedVocabulary::find_tokens(std::string text, bool start, const TokenTrie& trie, std::vector<Piece>& out) const {
   size_t covered = 0;
   size_t from = 0;
   const std::string_view all = text;
   const auto emit_text = [&](size_t end) {
     if (covered < end) {
-      out.push_back({std::string(all.substr(covered, end - covered))});
+      out.push_back({std::string(all.substr(covered, end - covered)), Piece::kText, start && covered == 0});
     }
   };
   while (const std::optional<TokenTrie::Match> match = trie.find(all, from)) {
@@ -120,7 +120,7 @@ void AddedVocabulary::find_tokens(std::string text, const TokenTrie& trie, std::
     covered = end;
   }
   if (covered == 0 && !text.empty()) {
-    out.push_back({std::move(text)});
+    out.push_back({std::move(text), Piece::kText, start});
   } else {
     emit_text(all.size());
   }
@@ -128,17 +128,15 @@ void AddedVocabulary::find_tokens(std::string text, const TokenTrie& trie, std::
 
 std::vector<Piece> AddedVocabulary::split(const std::string& text, const Normalizer* normalizer) const {
   std::vector<Piece> found;
-  find_tokens(text, plain_, found);
+  find_tokens(text, true, plain_, found);
   std::vector<Piece> out;
   for (Piece& piece : found) {
     if (piece.id != Piece::kText) {
       out.push_back(std::move(piece));
       continue;
     }
-    if (normalizer != nullptr) {
-      normalizer->normalize(piece.text);
-    }
-    find_tokens(std::move(piece.text), after_normalizer_, out);
+    const bool keeps_start = normalizer == nullptr || normalizer->normalize(piece.text);
+    find_tokens(std::move(piece.text), piece.start && keeps_start, after_normalizer_, out);
   }
   return out;
 }

@@ -57,7 +57,7 @@ class AddedVocabulary {
  private:
   void rebuild();
   bool is_single_word(std::string_view text, size_t begin, size_t end) const;
-  void find_tokens(std::string text, const TokenTrie& trie, std::vector<Piece>& out) const;
+  void find_tokens(std::string text, bool start, const TokenTrie& trie, std::vector<Piece>& out) const;
 
   std::unordered_map<std::string, uint32_t> ids_;
   std::map<uint32_t, AddedToken> tokens_;

@@ -4,8 +4,9 @@
 
 #include "base/error.h"
 #include "text/decode_steps.h"
+#include "text/decode_word_steps.h"
+#include "text/metaspace.h"
 #include "text/pattern_field.h"
-#include "text/utf8.h"
 
 namespace shardpipe::text {
 namespace {
@@ -32,11 +33,7 @@ class Replace : public Decoder {
 class Strip : public Decoder {
  public:
   explicit Strip(const Fields& fields)
-      : content_(fields.string("content")), start_(fields.size("start")), stop_(fields.size("stop")) {
-    if (content_.empty() || char_length(content_[0]) != content_.size()) {
-      throw_input("{}.content must be one character, is {:?}", fields.where(), content_);
-    }
-  }
+      : content_(char_field(fields, "content")), start_(fields.size("start")), stop_(fields.size("stop")) {}
   std::unique_ptr<DecodeStep> start(DecodeStep& next) const override {
     return std::make_unique<StripStep>(next, content_, start_, stop_);
   }
@@ -45,6 +42,52 @@ class Strip : public Decoder {
   std::string content_;
   size_t start_;
   size_t stop_;
+};
+
+class WordPiece : public Decoder {
+ public:
+  explicit WordPiece(const Fields& fields) : prefix_(fields.string("prefix")), cleanup_(fields.boolean("cleanup")) {}
+  std::unique_ptr<DecodeStep> start(DecodeStep& next) const override {
+    return std::make_unique<WordPieceStep>(next, prefix_, cleanup_);
+  }
+
+ private:
+  std::string prefix_;
+  bool cleanup_;
+};
+
+class Spaces : public Decoder {
+ public:
+  explicit Spaces(const Fields& fields) : metaspace_(make_metaspace(fields)) {}
+  std::unique_ptr<DecodeStep> start(DecodeStep& next) const override {
+    return std::make_unique<MetaspaceStep>(next, metaspace_);
+  }
+
+ private:
+  Metaspace metaspace_;
+};
+
+class WordSuffix : public Decoder {
+ public:
+  explicit WordSuffix(const Fields& fields) : suffix_(fields.string("suffix")) {}
+  std::unique_ptr<DecodeStep> start(DecodeStep& next) const override {
+    return std::make_unique<WordSuffixStep>(next, suffix_);
+  }
+
+ private:
+  std::string suffix_;
+};
+
+class Ctc : public Decoder {
+ public:
+  explicit Ctc(const Fields& fields)
+      : options_{fields.string("pad_token"), fields.string("word_delimiter_token"), fields.boolean("cleanup")} {}
+  std::unique_ptr<DecodeStep> start(DecodeStep& next) const override {
+    return std::make_unique<CtcStep>(next, options_);
+  }
+
+ private:
+  CtcStep::Options options_;
 };
 
 class Sequence : public Decoder {
@@ -89,6 +132,18 @@ std::unique_ptr<const Decoder> make_decoder(const Fields& fields) {
   }
   if (type == "Strip") {
     return std::make_unique<Strip>(fields);
+  }
+  if (type == "WordPiece") {
+    return std::make_unique<WordPiece>(fields);
+  }
+  if (type == "Metaspace") {
+    return std::make_unique<Spaces>(fields);
+  }
+  if (type == "BPEDecoder") {
+    return std::make_unique<WordSuffix>(fields);
+  }
+  if (type == "CTC") {
+    return std::make_unique<Ctc>(fields);
   }
   throw_usage("{} has the unsupported type {:?}", fields.where(), type);
 }

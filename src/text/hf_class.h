@@ -1,10 +1,12 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/json.h"
+#include "text/fields.h"
 
 namespace shardpipe::text {
 
@@ -14,12 +16,22 @@ struct HfClass {
   const char* name;
   /// Special tokens that exist without being configured: attribute and token.
   std::vector<std::pair<const char*, const char*>> defaults;
+  /// Byte-level classes: the normalizer, and the pre-tokenizer given `add_prefix_space` of the configuration.
   Json normalizer;
-  /// Given `add_prefix_space` of the configuration.
   Json (*pre_tokenizer)(bool add_prefix_space);
   bool keeps_post_processor;
   /// Adds its special tokens once more, now with default flags.
   bool adds_special_tokens_again;
+  /// Other classes: sets up what they replace in a tokenizer.json, given tokenizer_config.json. Null: byte-level.
+  void (*set_up)(Json& file, const Fields& config) = nullptr;
+  /// The post-processor where the class makes its own: attributes and texts with their types, "cls_token:0 $A:0".
+  const char* single = nullptr;
+  const char* pair = nullptr;
+  bool pads_left = false;
+  /// Whether the padding token of the tokenizer.json counts where none is configured.
+  bool takes_pad_token = false;
+  /// How many special tokens <extra_id_N> there are unless configured.
+  uint64_t extra_ids = 0;
 };
 
 /// The class that AutoTokenizer picks, or null for the one that takes tokenizer.json as it is. `configured` is

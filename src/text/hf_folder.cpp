@@ -5,9 +5,11 @@
 #include <charconv>
 #include <map>
 #include <set>
+#include <sstream>
 
 #include "base/error.h"
 #include "text/hf_class.h"
+#include "text/length.h"
 #include "text/tokenizer_parts.h"
 
 namespace shardpipe::text {
@@ -48,14 +50,19 @@ class Reader {
       : file_(file),
         config_(read_optional(folder / "tokenizer_config.json")),
         config_where_((folder / "tokenizer_config.json").string()),
-        folder_(folder) {}
+        folder_(folder),
+        has_tokenizer_json_(std::filesystem::exists(folder / "tokenizer.json")) {}
 
   HfFolder read() {
     const Fields config(config_, config_where_);
     HfFolder out;
     out.split_special_tokens = config.boolean("split_special_tokens", false);
     find_class(config);
+    add_extra_ids(config);
     read_decoder(config);
+    if (!has_tokenizer_json_) {
+      check_class(config);
+    }
     if (class_ == nullptr) {
       out.added_tokens.push_back(added_tokens(file_));
     }
@@ -83,7 +90,10 @@ class Reader {
         out.added_tokens.push_back(std::move(again));
       }
       rebuild(config);
+      out.single = template_parts(config, class_->single);
+      out.pair = template_parts(config, class_->pair);
     }
+    read_lengths(config, out);
     return out;
   }
 
@@ -100,6 +110,45 @@ class Reader {
     }
     const std::string model_type = model_fields.has("model_type") ? model_fields.string("model_type") : "";
     class_ = find_hf_class(configured, model_type, file_.fields.dump().find("\"ByteLevel\"") != std::string::npos);
+  }
+
+  // T5's sentinels, unless the configuration lists them itself.
+  void add_extra_ids(const Fields& config) {
+    constexpr uint64_t kMaxExtraIds = 10000;
+    uint64_t count = class_ == nullptr ? 0 : class_->extra_ids;
+    if (count > 0 && config.has("extra_ids")) {
+      count = config.size("extra_ids");
+    }
+    if (count > kMaxExtraIds) {
+      throw_input("{}.extra_ids is {}, at most {} are supported", config_where_, count, kMaxExtraIds);
+    }
+    if (count == 0) {
+      return;
+    }
+    Json& list = config_["additional_special_tokens"];
+    if (!list.is_array()) {
+      list = Json::array();
+    }
+    if (list.dump().find("<extra_id_") == std::string::npos) {
+      for (uint64_t i = 0; i < count; ++i) {
+        list.push_back(fmt::format("<extra_id_{}>", i));
+      }
+    }
+  }
+
+  // Vocabulary files say nothing about what is around the model, so the class must be one that does. Flags for special
+  // tokens count then; RoBERTa's class would add its own.
+  void check_class(const Fields& config) const {
+    const std::string name = class_ == nullptr ? "generic" : class_->name;
+    if (class_ == nullptr || class_->pair == nullptr) {
+      const bool byte_level = class_ != nullptr && class_->set_up == nullptr && name != "RobertaTokenizer";
+      const bool flags = config.boolean("add_bos_token", false) || config.boolean("add_eos_token", false);
+      if (!byte_level || flags || file_.has_merges == false) {
+        throw_usage(
+            "{} has no tokenizer.json, and a {} tokenizer{} cannot be made from {}", folder_.string(), name,
+            flags ? " with add_bos_token or add_eos_token" : "", file_.where);
+      }
+    }
   }
 
   // The added tokens by id: from tokenizer_config.json, else from the older files and tokenizer.json itself.
@@ -153,8 +202,10 @@ class Reader {
       if (value.is_string()) {
         out.push_back(special_token(value.get<std::string>()));
       } else if (!value.is_null()) {
-        out.push_back(token_object(Fields(value, config_where_ + ": a special token")));
+        const Fields fields(value, config_where_ + ": a special token");
+        out.push_back(token_object(fields));
         out.back().special = true;
+        out.back().normalized = fields.boolean("normalized", false);
       }
     };
     for (const char* name : kAttributes) {
@@ -215,10 +266,91 @@ class Reader {
     });
   }
 
+  // The content of a special token, or nothing when it is not set.
+  std::optional<std::string> attribute(const Fields& config, const std::string& name) const {
+    if (const Json* value = setting(config, name)) {
+      if (value->is_null()) {
+        return std::nullopt;
+      }
+      return value->is_string() ? value->get<std::string>()
+                                : Fields(*value, config_where_ + ": " + name).string("content");
+    }
+    for (const auto& [attribute, content] : class_ == nullptr ? decltype(class_->defaults)() : class_->defaults) {
+      if (name == attribute) {
+        return content;
+      }
+    }
+    return std::nullopt;
+  }
+
+  std::vector<HfTemplatePart> template_parts(const Fields& config, const char* text) const {
+    std::vector<HfTemplatePart> out;
+    std::istringstream words(text == nullptr ? "" : text);
+    for (std::string word; words >> word;) {
+      const size_t colon = word.find(':');
+      const std::string name = word.substr(0, colon);
+      const std::optional<std::string> content = name[0] == '$' ? name : attribute(config, name);
+      if (!content) {
+        throw_input("{} has no {}, which {} puts around a text", config_where_, name, class_->name);
+      }
+      out.push_back({*content, word[colon + 1] - '0'});
+    }
+    return out;
+  }
+
+  // What a call with padding and truncation goes by.
+  void read_lengths(const Fields& config, HfFolder& out) const {
+    if (config.has("model_max_length")) {
+      const Json& length = config.get("model_max_length");
+      if (!length.is_number() || length.get<double>() < 0) {
+        throw_input(
+            "{}.model_max_length must be a number of at least 0, is {}", config_where_, one_line(length.dump()));
+      }
+      // What is not set is written as 1e30.
+      out.max_length = length.get<double>() > 1e15 ? 0 : static_cast<uint64_t>(length.get<double>());
+    }
+    const Fields file(file_.fields, file_.where);
+    out.pads_left = class_ != nullptr && class_->pads_left;
+    out.pad_token = attribute(config, "pad_token");
+    if (file.has("truncation")) {
+      out.truncates_left = make_truncation(file.object("truncation")).left;
+    }
+    if (file.has("padding")) {
+      const Padding padding = make_padding(file.object("padding"));
+      out.pads_left = padding.left;
+      out.pad_type_id = padding.type_id;
+      const Fields fields = file.object("padding");
+      const bool counts = class_ == nullptr || class_->takes_pad_token;
+      if (counts && setting(config, "pad_token") == nullptr && fields.has("pad_token")) {
+        out.pad_token = fields.string("pad_token");
+      }
+    }
+    side(config, "padding_side", out.pads_left);
+    side(config, "truncation_side", out.truncates_left);
+    if (config.has("pad_token_type_id")) {
+      out.pad_type_id = config.id("pad_token_type_id");
+    }
+  }
+
+  static void side(const Fields& config, const char* name, bool& left) {
+    if (config.has(name)) {
+      const std::string value = config.string(name);
+      if (value != "left" && value != "right") {
+        throw_input("{}.{} must be \"left\" or \"right\", is {:?}", config.where(), name, value);
+      }
+      left = value == "left";
+    }
+  }
+
   void rebuild(const Fields& config) {
     Json& fields = file_.fields;
     if (!fields.is_object() || !fields.contains("model") || !fields["model"].is_object()) {
       return;  // refused with a message of its own when the model is made
+    }
+    if (class_->set_up != nullptr) {
+      class_->set_up(fields, config);
+      file_.scores.use_exact();
+      return;
     }
     fields["normalizer"] = class_->normalizer;
     fields["pre_tokenizer"] = class_->pre_tokenizer(config.boolean("add_prefix_space", false));
@@ -237,6 +369,7 @@ class Reader {
   Json config_;
   std::string config_where_;
   std::filesystem::path folder_;
+  bool has_tokenizer_json_;
   Json legacy_ = Json::object();  // special_tokens_map.json
   const HfClass* class_ = nullptr;
   std::map<uint32_t, AddedToken> by_id_;

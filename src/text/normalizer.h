@@ -11,8 +11,9 @@ namespace shardpipe::text {
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  /// Valid UTF-8 in, valid UTF-8 out.
-  virtual void normalize(std::string& text) const = 0;
+  /// Valid UTF-8 in, valid UTF-8 out. Returns whether the result begins with what became of the text's first character:
+  /// false when that one was dropped (a pre-tokenizer may ask for the start of the text).
+  virtual bool normalize(std::string& text) const = 0;
 };
 
 /// The normalizer that a "normalizer" object describes. Throws Error(usage) for a type that is not supported,

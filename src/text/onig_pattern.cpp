@@ -176,10 +176,13 @@ class Translator {
 
   void escape() {
     if (starts_with(R"(\b)") || starts_with(R"(\B)")) {
-      const std::string word = in_brackets(*shorthand_set('w'));
+      const std::string word = in_brackets(word_set());
       const char* inner = in_[at_ + 1] == 'b' ? "!" : "=";
       const char* outer = in_[at_ + 1] == 'b' ? "=" : "!";
       out_ += "(?:(?<=" + word + ")(?" + inner + word + ")|(?<!" + word + ")(?" + outer + word + "))";
+      at_ += 2;
+    } else if (starts_with(R"(\w)") || starts_with(R"(\W)")) {
+      out_ += in_brackets({word_set().body, in_[at_ + 1] == 'W'});
       at_ += 2;
     } else if (const std::optional<CharSet> set = shorthand()) {
       out_ += in_brackets(*set);

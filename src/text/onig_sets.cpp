@@ -18,8 +18,9 @@ constexpr const char* kAlphanumeric =
     R"(\p{Alphabetic}\p{Nd}\x{363}-\x{36F}\x{C04}\x{F82}\x{F83}\x{1DD3}-\x{1DE6}\x{11080}\x{11081})";
 constexpr const char* kSpace =
     R"(\x09-\x0D\x20\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
-// Below U+0100 Oniguruma has a table of its own, in which superscripts and fractions are word characters.
-constexpr const char* kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
+constexpr const char* kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+// Outside of classes Oniguruma has a table of its own below U+0100: superscripts and fractions are word characters.
+constexpr const char* kBareWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 constexpr const char* kHexDigit = "0-9A-Fa-f";
 
 struct Named {
@@ -125,6 +126,10 @@ std::string in_brackets(const CharSet& set) {
   return (set.negated ? "[^" : "[") + set.body + "]";
 }
 
+CharSet word_set() {
+  return {kBareWord};
+}
+
 std::optional<CharSet> shorthand_set(char letter) {
   const bool negated = std::isupper(static_cast<unsigned char>(letter)) != 0;
   switch (std::tolower(static_cast<unsigned char>(letter))) {
@@ -150,6 +155,7 @@ std::optional<CharSet> posix_set(std::string_view name) {
 CharSet property_set(std::string_view name) {
   const bool negated = is_negated(name);
   const char* body = find_body(kPosix, name);
+  body = body == kWord ? kBareWord : body;  // only [:word:] leaves them out
   body = body != nullptr ? body : find_body(kProperties, name);
   if (body != nullptr) {
     return {body, negated};

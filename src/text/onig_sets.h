@@ -16,7 +16,10 @@ struct CharSet {
 /// "[body]" or "[^body]".
 std::string in_brackets(const CharSet& set);
 
-/// The set of \s, \S, \w, \W, \d, \D, \h or \H, given the letter; nothing for other letters.
+/// The set of \w outside of a class.
+CharSet word_set();
+
+/// The set of \s, \S, \w, \W, \d, \D, \h or \H in a class, given the letter; nothing for other letters.
 std::optional<CharSet> shorthand_set(char letter);
 
 /// The set of [:name:], given what is between the colons ("alpha", "^alpha"); nothing for other names.

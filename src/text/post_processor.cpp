@@ -3,11 +3,14 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "base/error.h"
 
 namespace shardpipe::text {
 namespace {
+
+using Ids = std::vector<int64_t>;
 
 class Sequence : public PostProcessor {
  public:
@@ -60,7 +63,7 @@ class Template : public PostProcessor {
   size_t added_tokens(bool pair) const override {
     size_t total = 0;
     for (const Slot& slot : pair ? pair_ : single_) {
-      total += slot.special ? slot.special->size() : 0;
+      total += slot.special != nullptr ? slot.special->size() : 0;
     }
     return total;
   }
@@ -71,10 +74,11 @@ class Template : public PostProcessor {
     }
     std::vector<Encoding> out;
     for (const Slot& slot : encodings.size() == 2 ? pair_ : single_) {
-      if (!slot.special) {
+      if (slot.special == nullptr) {
         out.push_back(encodings[slot.text]);
+        out.back().type_ids.assign(out.back().size(), slot.type_id);
       } else if (add_special_tokens) {
-        out.push_back(*slot.special);
+        out.push_back(Encoding::of(*slot.special, slot.type_id, true));
       }
     }
     return out;
@@ -83,13 +87,14 @@ class Template : public PostProcessor {
  private:
   // Either special tokens or one of the texts.
   struct Slot {
-    const Encoding* special = nullptr;
-    size_t text = 0;
+    const Ids* special;
+    size_t text;
+    int64_t type_id;
   };
 
-  static Encoding ids(const Fields& token) {
+  static Ids ids(const Fields& token) {
     const Json& json = token.get("ids");
-    Encoding out;
+    Ids out;
     for (const Json& entry : json) {
       const std::optional<uint32_t> id = json.is_array() ? token_id(entry) : std::nullopt;
       if (!id) {
@@ -104,25 +109,27 @@ class Template : public PostProcessor {
     std::vector<Slot> out;
     for (const Fields& piece : fields.objects(name)) {
       if (piece.has("Sequence")) {
-        const std::string id = piece.object("Sequence").string("id");
+        const Fields sequence = piece.object("Sequence");
+        const std::string id = sequence.string("id");
         if (id != "A" && (id != "B" || texts < 2)) {
           throw_input("{}.Sequence.id is {:?}, must be {}", piece.where(), id, texts < 2 ? "\"A\"" : "\"A\" or \"B\"");
         }
-        out.push_back({nullptr, id == "A" ? 0U : 1U});
+        out.push_back({nullptr, id == "A" ? 0U : 1U, sequence.id("type_id")});
       } else {
-        const std::string id = piece.object("SpecialToken").string("id");
+        const Fields token = piece.object("SpecialToken");
+        const std::string id = token.string("id");
         const auto found = special_.find(id);
         if (found == special_.end()) {
           throw_input("{}.SpecialToken.id {:?} is not among the special_tokens", piece.where(), id);
         }
-        out.push_back({&found->second, 0});
+        out.push_back({&found->second, 0, token.id("type_id")});
       }
     }
     return out;
   }
 
   std::string where_;
-  std::map<std::string, Encoding> special_;
+  std::map<std::string, Ids> special_;
   std::vector<Slot> single_;
   std::vector<Slot> pair_;
 };
@@ -136,14 +143,21 @@ class ClsSep : public PostProcessor {
   size_t added_tokens(bool pair) const override { return pair ? (roberta_ ? 4 : 3) : 2; }
 
   std::vector<Encoding> process(std::vector<Encoding> encodings, bool add_special_tokens) const override {
-    if (!add_special_tokens) {
-      return encodings;
-    }
-    for (size_t i = 0; i < encodings.size(); ++i) {
-      if (i == 0 || roberta_) {
-        encodings[i].insert(encodings[i].begin(), i == 0 ? cls_ : sep_);
+    for (Encoding& encoding : encodings) {
+      if (roberta_) {
+        encoding.type_ids.assign(encoding.size(), 0);
       }
-      encodings[i].push_back(sep_);
+    }
+    for (size_t i = 0; i < encodings.size() && add_special_tokens; ++i) {
+      Encoding text = std::exchange(encodings[i], {});
+      // As in the package, what an earlier step of a Sequence put around the text is text now.
+      text.special_tokens_mask.assign(text.size(), 0);
+      const int64_t type_id = i == 0 || roberta_ ? 0 : 1;
+      if (i == 0 || roberta_) {
+        encodings[i] = Encoding::of({i == 0 ? cls_ : sep_}, type_id, true);
+      }
+      encodings[i].append(text);
+      encodings[i].append(Encoding::of({sep_}, type_id, true));
     }
     return encodings;
   }

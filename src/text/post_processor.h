@@ -1,23 +1,20 @@
 #pragma once
 
-#include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "text/encoding.h"
 #include "text/fields.h"
 
 namespace shardpipe::text {
 
-/// The ids of one text.
-using Encoding = std::vector<int64_t>;
-
-/// Puts the special tokens around the ids of one text, or of a pair.
+/// Puts the special tokens around one text, or a pair.
 class PostProcessor {
  public:
   virtual ~PostProcessor() = default;
   /// Number of ids that process() adds to one text (or to a pair).
   virtual size_t added_tokens(bool pair) const = 0;
-  /// Takes the encodings of one or two texts, returns the parts that joined make the result.
+  /// Takes the encodings of one or two texts (of types 0 and 1), returns the parts that joined make the result.
   virtual std::vector<Encoding> process(std::vector<Encoding> encodings, bool add_special_tokens) const = 0;
 };
 

@@ -16,6 +16,7 @@ struct Piece {
   static constexpr int64_t kText = -1;
   std::string text;
   int64_t id = kText;
+  bool start = false;  // it begins with the first character of the whole text
 };
 
 /// Splits the text parts; added tokens pass.
@@ -28,7 +29,7 @@ class PreTokenizer {
 /// What becomes of the matches of a pattern that text is split by.
 enum class SplitBehavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 
-/// Appends the parts of `text` to `out`; empty parts are dropped.
+/// Appends the parts of `text` to `out`; empty parts are dropped, the one at its beginning is marked as `start`.
 void split_text(
     std::string_view text, const std::vector<Segment>& segments, SplitBehavior behavior, std::vector<Piece>& out);
 

@@ -47,7 +47,7 @@ void split_text(
   const auto emit = [&](const std::vector<Segment>& parts) {
     for (const Segment& part : parts) {
       if (part.end > part.begin && !(behavior == SplitBehavior::removed && part.match)) {
-        out.push_back({std::string(text.substr(part.begin, part.end - part.begin))});
+        out.push_back({std::string(text.substr(part.begin, part.end - part.begin)), Piece::kText, part.begin == 0});
       }
     }
   };

@@ -6,6 +6,7 @@
 #include "text/hf_folder.h"
 #include "text/tokenizer_parts.h"
 #include "text/utf8.h"
+#include "text/vocabulary_files.h"
 
 namespace shardpipe::text {
 namespace {
@@ -61,7 +62,14 @@ std::optional<std::string_view> Tokenizer::Parts::token(int64_t id) const {
   return found ? found : model->id_to_token(id);
 }
 
-void Tokenizer::Parts::tokenize(std::vector<Piece>& pieces, Encoding& ids) const {
+std::vector<int64_t> Tokenizer::Parts::tokenize(std::string_view utf8) const {
+  std::string text;
+  append_lossy(text, utf8, true);
+  std::vector<Piece> pieces = added.split(text, normalizer.get());
+  if (pre_tokenizer != nullptr) {
+    pre_tokenizer->split(pieces);
+  }
+  std::vector<int64_t> ids;
   // Pieces repeat; the ids of one are at [first, second) of `ids`.
   std::unordered_map<std::string_view, std::pair<size_t, size_t>> known;
   for (const Piece& piece : pieces) {
@@ -78,6 +86,58 @@ void Tokenizer::Parts::tokenize(std::vector<Piece>& pieces, Encoding& ids) const
         ids.push_back(ids[i]);
       }
     }
+  }
+  return ids;
+}
+
+Encoding Tokenizer::Parts::encode(
+    const TextInput& input, bool add_special_tokens, const std::optional<Truncation>& limit) const {
+  std::vector<Encoding> encodings{Encoding::of(tokenize(input.text), 0, false)};
+  if (input.pair) {
+    encodings.push_back(Encoding::of(tokenize(*input.pair), 1, false));
+  }
+  if (limit) {
+    const bool adds = add_special_tokens && post_processor != nullptr;
+    limit->apply(encodings, adds ? post_processor->added_tokens(input.pair.has_value()) : 0);
+  }
+  if (post_processor != nullptr) {
+    encodings = post_processor->process(std::move(encodings), add_special_tokens);
+  }
+  Encoding out;
+  for (const Encoding& encoding : encodings) {
+    out.append(encoding);
+  }
+  return out;
+}
+
+void Tokenizer::Parts::apply(const HfFolder& settings) {
+  const auto id = [&](const std::string& content) -> std::optional<uint32_t> {
+    const std::optional<uint32_t> found = added.find(content);
+    return found ? found : model->token_to_id(content);
+  };
+  if (!settings.single.empty()) {
+    Json json = {{"type", "TemplateProcessing"}, {"special_tokens", Json::object()}};
+    for (const auto& [name, list] : {std::pair("single", &settings.single), {"pair", &settings.pair}}) {
+      json[name] = Json::array();
+      for (const HfTemplatePart& part : *list) {
+        if (part.content == "$A" || part.content == "$B") {
+          json[name].push_back({{"Sequence", {{"id", part.content.substr(1)}, {"type_id", part.type_id}}}});
+        } else {
+          json[name].push_back({{"SpecialToken", {{"id", part.content}, {"type_id", part.type_id}}}});
+          json["special_tokens"][part.content] = {{"ids", Json::array({id(part.content).value_or(0)})}};
+        }
+      }
+    }
+    post_processor = make_post_processor({json, "the post-processor of the tokenizer's class"});
+  }
+  if (settings.max_length > 0) {
+    batch_truncation = Truncation{settings.max_length, 0, settings.truncates_left};
+    batch_truncation->where = "model_max_length: truncation";
+  }
+  const std::optional<uint32_t> pad = settings.pad_token ? id(*settings.pad_token) : std::nullopt;
+  unpadded_folder = !pad;
+  if (pad) {
+    batch_padding = Padding{0, 0, settings.pads_left, *pad, settings.pad_type_id};
   }
 }
 
@@ -106,11 +166,8 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_file(const std::filesystem::pat
 
 std::shared_ptr<const Tokenizer> Tokenizer::from_folder(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "tokenizer.json";
-  if (!std::filesystem::exists(path)) {
-    throw Error(
-        ErrorCode::usage, fmt::format("{} has no tokenizer.json", folder.string()), "give --tokenizer or --input-ids");
-  }
-  TokenizerFile file = read_tokenizer_file(path);
+  const bool whole = std::filesystem::exists(path);
+  TokenizerFile file = whole ? read_tokenizer_file(path) : read_vocabulary_files(folder);
   const HfFolder settings = read_hf_folder(folder, file);
   auto parts = std::make_unique<Parts>(file);
   parts->truncation.reset();
@@ -119,34 +176,39 @@ std::shared_ptr<const Tokenizer> Tokenizer::from_folder(const std::filesystem::p
   for (const std::vector<AddedToken>& tokens : settings.added_tokens) {
     parts->added.add(tokens, *parts->model, parts->normalizer.get());
   }
+  parts->apply(settings);
   return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(parts)));
 }
 
+EncodeOptions Tokenizer::batch_options() const {
+  EncodeOptions options;
+  options.truncation = parts_->batch_truncation;
+  options.padding = parts_->batch_padding;
+  if (parts_->unpadded_folder) {
+    throw Error(ErrorCode::usage, "the tokenizer has no padding token", "set pad_token in tokenizer_config.json");
+  }
+  return options;
+}
+
 std::vector<int64_t> Tokenizer::encode(std::string_view utf8, bool add_special_tokens) const {
-  std::string text;
-  append_lossy(text, utf8, true);
-  std::vector<Piece> pieces = parts_->added.split(text, parts_->normalizer.get());
-  if (parts_->pre_tokenizer != nullptr) {
-    parts_->pre_tokenizer->split(pieces);
+  EncodeOptions options;
+  options.add_special_tokens = add_special_tokens;
+  return std::move(encode_batch({TextInput{std::string(utf8), std::nullopt}}, options)[0].ids);
+}
+
+std::vector<Encoding> Tokenizer::encode_batch(
+    const std::vector<TextInput>& inputs, const EncodeOptions& options) const {
+  const std::optional<Truncation>& truncation = options.truncation ? options.truncation : parts_->truncation;
+  const std::optional<Padding>& padding = options.padding ? options.padding : parts_->padding;
+  std::vector<Encoding> encodings;
+  encodings.reserve(inputs.size());
+  for (const TextInput& input : inputs) {
+    encodings.push_back(parts_->encode(input, options.add_special_tokens, truncation));
   }
-  std::vector<Encoding> encodings(1);
-  parts_->tokenize(pieces, encodings[0]);
-  const PostProcessor* post_processor = parts_->post_processor.get();
-  if (parts_->truncation) {
-    const size_t added = add_special_tokens && post_processor != nullptr ? post_processor->added_tokens(false) : 0;
-    parts_->truncation->apply(encodings[0], added);
+  if (padding) {
+    padding->apply(encodings);
   }
-  if (post_processor != nullptr) {
-    encodings = post_processor->process(std::move(encodings), add_special_tokens);
-  }
-  Encoding ids;
-  for (const Encoding& encoding : encodings) {
-    ids.insert(ids.end(), encoding.begin(), encoding.end());
-  }
-  if (parts_->padding) {
-    parts_->padding->apply(ids);
-  }
-  return ids;
+  return encodings;
 }
 
 struct StreamDecoder::State {

@@ -9,15 +9,30 @@
 #include <string_view>
 #include <vector>
 
+#include "text/encoding.h"
+#include "text/length.h"
+
 namespace shardpipe::text {
+
+/// A text, or two that belong together.
+struct TextInput {
+  std::string text;
+  std::optional<std::string> pair;
+};
+
+/// Without truncation or padding here those of the tokenizer.json apply.
+struct EncodeOptions {
+  bool add_special_tokens = true;
+  std::optional<Truncation> truncation;
+  std::optional<Padding> padding;
+};
 
 /// Text to token ids and back, as the Hugging Face tokenizers package does from the same tokenizer.json. Immutable:
 /// threads may share one.
 ///
-/// Supported: the model BPE (byte-level, or with byte fallback); normalizers NFC, NFD, NFKC, NFKD, Lowercase, Replace,
-/// Prepend, Strip, StripAccents, ByteLevel; pre-tokenizers ByteLevel, Split, Digits, Whitespace, WhitespaceSplit,
-/// Punctuation; post-processors ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing; decoders ByteLevel,
-/// ByteFallback, Fuse, Replace, Strip; Sequence of each. Another kind is Error(usage), a malformed file Error(input).
+/// Supported: the models BPE (without dropout), WordPiece, Unigram, WordLevel and every normalizer, pre-tokenizer (but
+/// UnicodeScripts), post-processor and decoder of the package. Another kind is Error(usage), a malformed file
+/// Error(input).
 class Tokenizer {
  public:
   /// A tokenizer.json by itself, as `tokenizers.Tokenizer.from_file`: its truncation and padding apply.
@@ -25,7 +40,8 @@ class Tokenizer {
 
   /// A folder as `transformers.AutoTokenizer.from_pretrained` reads it: tokenizer.json with what tokenizer_config.json,
   /// special_tokens_map.json, added_tokens.json and config.json change in it; encode() is `tokenizer(text)`, which does
-  /// not truncate or pad. Throws Error(usage) when the folder has no tokenizer.json.
+  /// not truncate or pad. Without tokenizer.json from vocab.txt (BERT) or vocab.json and merges.txt (GPT-2). Throws
+  /// Error(usage) when the folder has none of them.
   static std::shared_ptr<const Tokenizer> from_folder(const std::filesystem::path& folder);
 
   ~Tokenizer();
@@ -33,6 +49,14 @@ class Tokenizer {
   /// The ids of a text. Bytes that are no UTF-8 count as U+FFFD, as in Python's bytes.decode("utf-8", "replace").
   /// Throws Error(input) when the file contradicts itself on this text, Error(usage) when a pattern gives up on it.
   std::vector<int64_t> encode(std::string_view utf8, bool add_special_tokens = true) const;
+
+  /// Texts or pairs as a batch for a model. Throws what encode() does, and Error(input) when truncation cannot do what
+  /// it is asked for.
+  std::vector<Encoding> encode_batch(const std::vector<TextInput>& inputs, const EncodeOptions& options = {}) const;
+
+  /// The options of `tokenizer(texts, padding=True, truncation=True)` in transformers: cut to model_max_length, filled
+  /// up to the longest. Without a folder those of the file. Throws Error(usage) when a folder names no padding token.
+  EncodeOptions batch_options() const;
 
   /// The text of ids, always valid UTF-8. Ids that name no token are left out.
   std::string decode(std::span<const int64_t> ids, bool skip_special_tokens = true) const;

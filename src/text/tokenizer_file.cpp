@@ -19,8 +19,13 @@ class Reader {
 
   bool null() { return value(nullptr); }
   bool boolean(bool v) { return value(v); }
-  bool number_integer(Json::number_integer_t v) { return value(v); }
-  bool number_float(Json::number_float_t v, const std::string&) { return value(v); }
+  bool number_integer(Json::number_integer_t v) {
+    return table_ == Table::scores ? score(static_cast<double>(v), static_cast<double>(v)) : value(v);
+  }
+
+  bool number_float(Json::number_float_t v, const std::string& text) {
+    return table_ == Table::scores ? score(v, serde_number(text)) : value(v);
+  }
   bool binary(Json::binary_t&) { return true; }
 
   bool number_unsigned(Json::number_unsigned_t v) {
@@ -31,12 +36,19 @@ class Reader {
       file_.vocabulary.add(token_, static_cast<uint32_t>(v));
       return true;
     }
+    if (table_ == Table::scores) {
+      return score(static_cast<double>(v), static_cast<double>(v));
+    }
     return value(v);
   }
 
   bool string(std::string& v) {
     if (table_ == Table::merges) {
       return merge_part(v);
+    }
+    if (table_ == Table::scores && depth_ == 4 && parts_++ == 0) {
+      token_ = std::move(v);
+      return true;
     }
     return value(std::move(v));
   }
@@ -85,6 +97,15 @@ class Reader {
       parts_ = 0;
       return true;
     }
+    if (table_ == Table::scores && depth_ == 4) {
+      parts_ = 0;
+      return true;
+    }
+    if (at("vocab")) {
+      table_ = Table::scores;
+      file_.has_scores = true;
+      return true;
+    }
     if (at("merges")) {
       table_ = Table::merges;
       file_.has_merges = true;
@@ -97,8 +118,14 @@ class Reader {
 
   bool end_array() {
     --depth_;
-    if (table_ != Table::merges) {
+    if (table_ == Table::none) {
       open_.pop_back();
+    } else if (table_ == Table::scores) {
+      if (depth_ == 2) {
+        table_ = Table::none;
+      } else if (parts_ != 2) {
+        refuse_score();
+      }
     } else if (depth_ == 2) {
       table_ = Table::none;
     } else if (parts_ != 2) {
@@ -112,7 +139,7 @@ class Reader {
   }
 
  private:
-  enum class Table { none, vocabulary, merges };
+  enum class Table { none, vocabulary, scores, merges };
   enum class MergeStyle { unknown, strings, pairs };
 
   void enter() {
@@ -124,7 +151,22 @@ class Reader {
   // Whether what opens now is model.<name>.
   bool at(const char* name) const { return table_ == Table::none && depth_ == 3 && in_model_ && key_ == name; }
 
+  [[noreturn]] void refuse_score() const {
+    throw_input("{}: model.vocab[{}] must be [token, score]", file_.where, file_.scores.size());
+  }
+
+  bool score(double exact, double rounded) {
+    if (depth_ != 4 || parts_++ != 1) {
+      refuse_score();
+    }
+    file_.scores.add(token_, exact, rounded);
+    return true;
+  }
+
   void refuse_in_table() const {
+    if (table_ == Table::scores) {
+      refuse_score();
+    }
     if (table_ == Table::vocabulary) {
       throw_input("{}: model.vocab gives {:?} an id that is no integer of at least 0", file_.where, token_);
     }
@@ -206,9 +248,12 @@ void MergeList::add(std::string_view left, std::string_view right) {
 }
 
 TokenizerFile read_tokenizer_file(const std::filesystem::path& path) {
+  return parse_tokenizer_file(read_file(path), path.string());
+}
+
+TokenizerFile parse_tokenizer_file(const std::string& text, const std::string& where) {
   TokenizerFile file;
-  file.where = path.string();
-  const std::string text = read_file(path);
+  file.where = where;
   Reader reader(file);
   Json::sax_parse(text, &reader);
   file.vocabulary.index();

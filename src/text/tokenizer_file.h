@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "text/score_list.h"
 #include "text/vocabulary.h"
 
 namespace shardpipe::text {
@@ -34,12 +35,17 @@ class MergeList {
 /// since a JSON tree of them would cost more time than all the rest of loading.
 struct TokenizerFile {
   std::string where;      // the path, for messages
-  Json fields;            // all but model.vocab (when it is an object) and model.merges
-  Vocabulary vocabulary;  // model.vocab
+  Json fields;            // all but model.vocab and model.merges
+  Vocabulary vocabulary;  // model.vocab where it is an object
+  ScoreList scores;       // model.vocab where it is an array
   MergeList merges;       // model.merges
   bool has_vocabulary = false;
+  bool has_scores = false;
   bool has_merges = false;
 };
+
+/// Reads JSON text; `where` is for messages. Throws as read_tokenizer_file() does.
+TokenizerFile parse_tokenizer_file(const std::string& text, const std::string& where);
 
 /// Throws Error(input) when the file cannot be read, is no JSON (nesting at most 256 levels), or its vocabulary or
 /// merges are not what they must be.

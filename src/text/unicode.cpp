@@ -66,6 +66,31 @@ bool is_combining_mark(char32_t c) {
   return contains(kCombiningMarks, c);
 }
 
+bool is_nonspacing_mark(char32_t c) {
+  return contains(kNonspacingMarks, c);
+}
+
+bool is_control(char32_t c) {
+  return contains(kOther, c);
+}
+
+size_t cluster_end(std::string_view utf8, size_t begin) {
+  utf8proc_int32_t state = 0;
+  char32_t before = code_point_at(utf8, begin);
+  size_t end = begin + char_length(utf8[begin]);
+  while (end < utf8.size()) {
+    const char32_t after = code_point_at(utf8, end);
+    if (!contains(kJoinsCluster, after) &&
+        utf8proc_grapheme_break_stateful(
+            static_cast<utf8proc_int32_t>(before), static_cast<utf8proc_int32_t>(after), &state)) {
+      break;
+    }
+    before = after;
+    end += char_length(utf8[end]);
+  }
+  return end;
+}
+
 std::string lowercase(std::string_view utf8) {
   std::string out;
   out.reserve(utf8.size());

@@ -16,6 +16,13 @@ bool is_punctuation(char32_t c);
 /// The M categories of the crate unicode-normalization-alignments.
 bool is_combining_mark(char32_t c);
 
+/// Category Mn of the crate unicode_categories.
+bool is_nonspacing_mark(char32_t c);
+/// What BERT's normalizer drops as a control character: the C categories of that crate, tab and newlines excepted.
+bool is_control(char32_t c);
+/// Where the extended grapheme cluster ends that begins at `begin` (< size); `utf8` must be valid.
+size_t cluster_end(std::string_view utf8, size_t begin);
+
 /// Full lower case, character by character (no context): Rust's char::to_lowercase.
 std::string lowercase(std::string_view utf8);
 

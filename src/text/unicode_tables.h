@@ -31,6 +31,12 @@ extern const std::span<const CodeRange> kPunctuation;
 extern const std::span<const CodeRange> kCombiningMarks;
 /// Characters that the normalization crate is too old to know: it takes them as starters that never change.
 extern const std::span<const CodeRange> kNotNormalized;
+/// Category Mn as the crate unicode_categories has it.
+extern const std::span<const CodeRange> kNonspacingMarks;
+/// Characters that continue a grapheme cluster and that utf8proc may be too old to know; up to three bytes long.
+extern const std::span<const CodeRange> kJoinsCluster;
+/// The categories Cc, Cf and Co of that crate without tab, newlines and NUL.
+extern const std::span<const CodeRange> kOther;
 extern const std::span<const StandIn> kStandIns;
 /// Lower case mappings younger than utf8proc's Unicode version.
 extern const std::span<const LowerCase> kLowerCase;

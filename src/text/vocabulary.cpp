@@ -34,6 +34,7 @@ void Vocabulary::add(std::string_view token, uint32_t id) {
   }
   entries_.push_back({characters_.size(), token.size(), id});
   characters_.append(token);
+  longest_ = std::max(longest_, token.size());
   slots_[i] = static_cast<uint32_t>(entries_.size());
 }
 

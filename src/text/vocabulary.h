@@ -18,6 +18,8 @@ class Vocabulary {
   void index();
 
   size_t size() const { return entries_.size(); }
+  /// Bytes of the longest token.
+  size_t longest() const { return longest_; }
   std::optional<uint32_t> find(std::string_view token) const;
   /// The token of an id; of several tokens with one id the last that was added.
   std::optional<std::string_view> token(int64_t id) const;
@@ -33,6 +35,7 @@ class Vocabulary {
   size_t slot(std::string_view token) const;
   void grow();
 
+  size_t longest_ = 0;
   std::string characters_;
   std::vector<Entry> entries_;
   std::vector<uint32_t> slots_;  // open addressing: 0 or 1 + the entry's index; a power of two long

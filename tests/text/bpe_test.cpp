@@ -82,7 +82,7 @@ TEST(BpeErrors, Refuses) {
   refuses(ErrorCode::input, "model.dropout must be a number from 0 to 1, is \"x\"", "dropout", "x");
   refuses(ErrorCode::input, "model.fuse_unk must be true or false, is 1", "fuse_unk", 1);
   refuses(ErrorCode::input, "model.unk_token must be a string, is 1", "unk_token", 1);
-  refuses(ErrorCode::usage, "model has the unsupported type \"Unigram\"", "type", "Unigram");
+  refuses(ErrorCode::usage, "model has the unsupported type \"Magic\"", "type", "Magic");
   refuses(
       ErrorCode::input, "model.merges[0] needs the token \"x\", which is not in the vocabulary", "merges",
       Json::array({{"l", "x"}}));

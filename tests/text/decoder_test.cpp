@@ -83,9 +83,47 @@ TEST(Decoder, LeavesOutIdsThatNameNoToken) {
   EXPECT_EQ(load(json)->decode(std::vector<int64_t>{0, 999, -1, int64_t{1} << 40, 1}), "lo");
 }
 
+TEST(Decoder, WordPieceJoinsAndCleansUp) {
+  const Json json = {{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", true}};
+  EXPECT_THAT(stream(json, {"low", "##er", ".", "n't"}), ElementsAre("low", "er", ".", "n't", ""));
+  EXPECT_THAT(
+      stream({{"type", "WordPiece"}, {"prefix", "##"}, {"cleanup", false}}, {"low", "."}),
+      ElementsAre("low", " .", ""));
+}
+
+TEST(Decoder, MetaspaceDropsThePrependedSpace) {
+  const Json json = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "always"}};
+  EXPECT_THAT(stream(json, {"▁a▁b", "▁c"}), ElementsAre("ab", " c", ""));
+  EXPECT_THAT(
+      stream({{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "never"}}, {"▁a"}),
+      ElementsAre(" a", ""));
+}
+
+TEST(Decoder, WordSuffixWaitsForTheNextToken) {
+  EXPECT_THAT(
+      stream({{"type", "BPEDecoder"}, {"suffix", "</w>"}}, {"lo", "w</w>", "x</w>"}), ElementsAre("", "lo", "w ", "x"));
+}
+
+TEST(Decoder, CtcDropsRepeatsAndBlanks) {
+  const Json json = {{"type", "CTC"}, {"pad_token", "<pad>"}, {"word_delimiter_token", "|"}, {"cleanup", true}};
+  Json file = letters();
+  file["decoder"] = json;
+  file["model"]["vocab"] = {{"<pad>", 0}, {"a", 1}, {"|", 2}};
+  file["model"]["merges"] = Json::array();
+  EXPECT_EQ(load(file)->decode(std::vector<int64_t>{1, 1, 0, 1, 2, 2, 1}), "aa a");
+}
+
 TEST(DecoderErrors, Refuses) {
-  expect_error(ErrorCode::usage, "decoder has the unsupported type \"CTC\"", [] {
-    make_decoder({{{"type", "CTC"}}, "decoder"});
+  expect_error(ErrorCode::input, "decoder.prepend_scheme \"last\" is unknown", [] {
+    make_decoder({{{"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "last"}}, "decoder"});
+  });
+  expect_error(ErrorCode::input, "decoder.add_prefix_space is false, but prepend_scheme is \"first\"", [] {
+    const Json json = {
+        {"type", "Metaspace"}, {"replacement", "_"}, {"prepend_scheme", "first"}, {"add_prefix_space", false}};
+    make_decoder({json, "decoder"});
+  });
+  expect_error(ErrorCode::usage, "decoder has the unsupported type \"Magic\"", [] {
+    make_decoder({{{"type", "Magic"}}, "decoder"});
   });
   for (const char* content : {"", "ab", "éa"}) {
     expect_error(ErrorCode::input, "decoder.content must be one character", [&] {

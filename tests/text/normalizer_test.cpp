@@ -42,9 +42,44 @@ TEST(Normalizer, SequencesRunInOrder) {
   EXPECT_EQ(normalized({{"type", "Sequence"}, {"normalizers", {prepend, {{"type", "Lowercase"}}}}}, "A"), "xa");
 }
 
+Json bert(const Json& strip_accents, bool lowercase) {
+  return {
+      {"type", "BertNormalizer"},
+      {"clean_text", true},
+      {"handle_chinese_chars", true},
+      {"strip_accents", strip_accents},
+      {"lowercase", lowercase}};
+}
+
+TEST(Normalizer, Bert) {
+  EXPECT_EQ(normalized(bert(nullptr, true), "A\x01\tÉ中"), "a e 中 ");
+  EXPECT_EQ(normalized(bert(nullptr, false), "É"), "É");
+  EXPECT_EQ(normalized(bert(true, false), "É"), "E");
+  EXPECT_EQ(normalized({{"type", "Nmt"}}, "a\x01\tb\u200B"), "a b ");
+}
+
+// BPE's neighbours of a text ask whether it begins where the whole text does.
+TEST(Normalizer, SaysWhetherTheStartStays) {
+  const auto keeps = [](const Json& json, std::string text) { return make_normalizer({json, "n"})->normalize(text); };
+  const Json strip = {{"type", "Strip"}, {"strip_left", true}, {"strip_right", false}};
+  EXPECT_FALSE(keeps(strip, " a"));
+  EXPECT_TRUE(keeps(strip, "a "));
+  EXPECT_FALSE(keeps(
+      bert(nullptr, true),
+      "\x01"
+      "a"));
+  EXPECT_FALSE(keeps({{"type", "StripAccents"}}, "\u0301a"));
+  const Json replace = {{"type", "Replace"}, {"pattern", {{"String", "ab"}}}, {"content", "x"}};
+  EXPECT_FALSE(keeps(replace, "abc"));
+  EXPECT_TRUE(keeps(replace, "cab"));
+}
+
 TEST(NormalizerErrors, Refuses) {
-  expect_error(ErrorCode::usage, "normalizer has the unsupported type \"Precompiled\"", [] {
-    make_normalizer({{{"type", "Precompiled"}}, "normalizer"});
+  expect_error(ErrorCode::usage, "normalizer has the unsupported type \"Magic\"", [] {
+    make_normalizer({{{"type", "Magic"}}, "normalizer"});
+  });
+  expect_error(ErrorCode::input, "normalizer.lowercase must be true or false, is missing", [] {
+    make_normalizer({{{"type", "BertNormalizer"}, {"clean_text", true}, {"handle_chinese_chars", true}}, "normalizer"});
   });
   expect_error(ErrorCode::input, "normalizer.prepend must be a string, is 3", [] {
     make_normalizer({{{"type", "Prepend"}, {"prepend", 3}}, "normalizer"});

@@ -79,9 +79,38 @@ TEST(PreTokenizer, SequencesSkipAddedTokens) {
   EXPECT_EQ(pieces[3].id, 7);
 }
 
+TEST(PreTokenizer, Metaspace) {
+  Json json = {{"type", "Metaspace"}, {"replacement", "▁"}};
+  EXPECT_THAT(split(json, "a  b"), ElementsAre("▁a", "▁", "▁b"));
+  json["split"] = false;
+  EXPECT_THAT(split(json, "a  b"), ElementsAre("▁a▁▁b"));
+  json["prepend_scheme"] = "never";
+  EXPECT_THAT(split(json, "a b"), ElementsAre("a▁b"));
+  json["prepend_scheme"] = "first";
+  std::vector<Piece> pieces = {{"a", Piece::kText, true}, {"b"}};
+  make_pre_tokenizer({json, "pre_tokenizer"})->split(pieces);
+  EXPECT_EQ(pieces[0].text, "▁a");
+  EXPECT_EQ(pieces[1].text, "b");
+}
+
+TEST(PreTokenizer, SimpleSplits) {
+  EXPECT_THAT(split({{"type", "BertPreTokenizer"}}, " it's\u3000so"), ElementsAre("it", "'", "s", "so"));
+  EXPECT_THAT(split({{"type", "CharDelimiterSplit"}, {"delimiter", "é"}}, "aébé"), ElementsAre("a", "b"));
+  EXPECT_THAT(split({{"type", "FixedLength"}, {"length", 2}}, "aébcd"), ElementsAre("aé", "bc", "d"));
+}
+
 TEST(PreTokenizerErrors, Refuses) {
-  expect_error(ErrorCode::usage, "pre_tokenizer has the unsupported type \"Metaspace\"", [] {
-    split({{"type", "Metaspace"}}, "");
+  expect_error(ErrorCode::usage, "pre_tokenizer has the unsupported type \"UnicodeScripts\"", [] {
+    split({{"type", "UnicodeScripts"}}, "");
+  });
+  expect_error(ErrorCode::input, "pre_tokenizer.replacement must be one character, is \"ab\"", [] {
+    split({{"type", "Metaspace"}, {"replacement", "ab"}}, "");
+  });
+  expect_error(ErrorCode::input, "pre_tokenizer.delimiter must be one character, is \"\"", [] {
+    split({{"type", "CharDelimiterSplit"}, {"delimiter", ""}}, "");
+  });
+  expect_error(ErrorCode::input, "pre_tokenizer.length is 0, must be at least 1", [] {
+    split({{"type", "FixedLength"}, {"length", 0}}, "");
   });
   expect_error(
       ErrorCode::input, "pre_tokenizer.behavior \"Chopped\" is unknown", [] { split(by_dash("Chopped"), ""); });

@@ -51,6 +51,17 @@ TEST(Regex, FindsRunsOfAMillion) {
   EXPECT_EQ(matches(R"((?:a|b)+)", std::string(1000000, 'a')).size(), 1U);
 }
 
+// Seen with random normalizers: a class has no superscripts and fractions among its word characters.
+TEST(Regex, WordsOutsideAndInsideOfClasses) {
+  EXPECT_THAT(matches(R"(\w)", "²a¼"), ElementsAre("²", "a", "¼"));
+  EXPECT_THAT(matches(R"(\W)", "²-"), ElementsAre("-"));
+  EXPECT_THAT(matches(R"([\w])", "²a¼"), ElementsAre("a"));
+  EXPECT_THAT(matches(R"([^\w\s])", "² a"), ElementsAre("²"));
+  EXPECT_THAT(matches(R"([[:word:]])", "²a"), ElementsAre("a"));
+  EXPECT_THAT(matches(R"(\p{Word})", "²a"), ElementsAre("²", "a"));
+  EXPECT_EQ(matches(R"(\b)", "²").size(), 2U);
+}
+
 TEST(Regex, HasOnigurumasShorthands) {
   EXPECT_THAT(matches(R"(\h+)", "0aFg \t"), ElementsAre("0aF"));  // hexadecimal digits, not blanks
   EXPECT_THAT(matches(R"(\H)", "0g"), ElementsAre("g"));

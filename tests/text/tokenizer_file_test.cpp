@@ -23,10 +23,28 @@ TEST(TokenizerFile, TakesTheTablesOutOfTheTree) {
   EXPECT_EQ(file.merges.both(file.merges.pairs()[0]), "xy z");
 }
 
-TEST(TokenizerFile, KeepsAVocabularyThatIsAList) {
-  const TokenizerFile file = read(R"({"model":{"vocab":[["a",-1.5]]}})");
+TEST(TokenizerFile, ReadsScores) {
+  const TokenizerFile file = read(R"({"model":{"vocab":[["a",-1.5],["b",-2],["",3]], "unk_id":0}})");
   EXPECT_FALSE(file.has_vocabulary);
-  EXPECT_EQ(file.fields.dump(), R"({"model":{"vocab":[["a",-1.5]]}})");
+  EXPECT_TRUE(file.has_scores);
+  ASSERT_EQ(file.scores.size(), 3U);
+  EXPECT_EQ(file.scores.token(1), "b");
+  EXPECT_EQ(file.scores.score(0), -1.5);
+  EXPECT_EQ(file.scores.score(2), 3.0);
+  EXPECT_EQ(file.fields.dump(), R"({"model":{"unk_id":0}})");
+}
+
+// The package reads digits as an integer and scales it, so the last bit may differ from the written number.
+TEST(TokenizerFile, ReadsScoresAsThePackageDoes) {
+  EXPECT_EQ(serde_number("-12.5e-1"), -1.25);
+  EXPECT_EQ(serde_number("0.1"), 0.1);
+  EXPECT_EQ(serde_number("1E+2"), 100.0);
+  EXPECT_EQ(serde_number("123456789012345678901234567890.5"), 12345678901234567890.0 * 1e10);
+  EXPECT_EQ(serde_number("1e-320"), 1e-320);
+  EXPECT_EQ(serde_number("0e999"), 0.0);
+  EXPECT_EQ(
+      serde_number("-3.141592653589793238462643383279502884197169399375105820974944592307816406286"),
+      -(3141592653589793238.0 / 1e18));
 }
 
 TEST(Vocabulary, FindsAmongMany) {
@@ -72,6 +90,16 @@ TEST(TokenizerFileErrors, BadVocabulary) {
         "model.vocab gives \"a\" an id that is no integer of at least 0",
         fmt::format(R"({{"model":{{"vocab":{{"a":{}}}}}}})", id));
   }
+}
+
+TEST(TokenizerFileErrors, BadScores) {
+  const auto scores = [](const char* list) { return fmt::format(R"({{"model":{{"vocab":{}}}}})", list); };
+  for (const char* list :
+       {R"([["a",1],["b"]])", R"([["a",1],3])", R"([["a",1],[3,"b"]])", R"([["a",1],[]])", R"([["a",1],["b",1,2]])",
+        R"([["a",1],["b",null]])", R"([["a",1],{}])"}) {
+    refuses("] must be [token, score]", scores(list));
+  }
+  refuses("bad JSON in ", scores(R"([["a",1e308000]])"));
 }
 
 TEST(TokenizerFileErrors, BadMerges) {

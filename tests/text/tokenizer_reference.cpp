@@ -15,7 +15,10 @@ namespace {
 
 using shardpipe::Error;
 using shardpipe::Json;
+using shardpipe::text::EncodeOptions;
+using shardpipe::text::Encoding;
 using shardpipe::text::StreamDecoder;
+using shardpipe::text::TextInput;
 using shardpipe::text::Tokenizer;
 using Ids = std::vector<int64_t>;
 
@@ -69,10 +72,41 @@ struct Comparison {
       return;
     }
     const Ids ids = json["ids"].get<Ids>();
-    check("encode", text, ids, tokenizer->encode(text));
+    try {
+      check("encode", text, ids, tokenizer->encode(text));
+    } catch (const Error& error) {
+      return fail("encode", text, ids, error.what());
+    }
     check("encode without special tokens", text, json["plain"], tokenizer->encode(text, false));
     decode(ids, ids, json["all"], false);
     decode(ids, ids, json["skip"], true);
+  }
+
+  void batch(const Json& json) {
+    std::vector<TextInput> inputs;
+    for (const Json& input : json["batch"]) {
+      inputs.push_back({input[0].get<std::string>(), {}});
+      if (!input[1].is_null()) {
+        inputs.back().pair = input[1].get<std::string>();
+      }
+    }
+    Json rows = nullptr;
+    try {
+      EncodeOptions options = tokenizer->batch_options();
+      options.add_special_tokens = json["special"].get<bool>();
+      for (const Encoding& row : tokenizer->encode_batch(inputs, options)) {
+        rows.push_back(
+            {{"ids", row.ids},
+             {"type_ids", row.type_ids},
+             {"attention_mask", row.attention_mask},
+             {"special_tokens_mask", row.special_tokens_mask}});
+      }
+    } catch (const Error& error) {
+      if (!json["encodings"].is_null()) {
+        return fail("encode_batch", json["batch"], json["encodings"], error.what());
+      }
+    }
+    check("encode_batch", json["batch"], json["encodings"], rows);
   }
 
   void line(const Json& json) {
@@ -91,6 +125,8 @@ struct Comparison {
       const Ids ids = json["decode"].get<Ids>();
       decode(json["decode"], ids, json["all"], false);
       decode(json["decode"], ids, json["skip"], true);
+    } else if (json.contains("batch")) {
+      batch(json);
     } else if (json.contains("sweep")) {
       const Json& sweep = json["sweep"];
       std::string text;

@@ -9,11 +9,14 @@ OUTPUT gets one folder a variant (tokenizer.json, for folder variants also their
                                                  special tokens kept and skipped (null: it panicked);
                                                  {"text", "error"} when encode() raised;
     {"decode": ids, "all", "skip"}               random ids;
-    {"sweep": [first, last, before, after], "ids"}  a text of a run of code points.
+    {"sweep": [first, last, before, after], "ids"}  a text of a run of code points;
+    {"batch": [[text, pair or null], ...], "special": add_special_tokens, "encodings": rows of ids, type_ids,
+     attention_mask and special_tokens_mask (null: an error)}.
 tests/text/tokenizer_reference.cpp compares. SHARDPIPE_FUZZ_SCALE multiplies the number of strings.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -23,6 +26,8 @@ import sys
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+import tokenizer_models
 
 CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -322,6 +327,56 @@ def write_cases(out, tokenizer, rng, count):
         out.write(json.dumps({"decode": ids, **decoded(tokenizer, ids)}) + "\n")
 
 
+ROW = ("ids", "type_ids", "attention_mask", "special_tokens_mask")
+
+
+def write_batches(out, tokenizer, rng, count):
+    """Batches of texts and pairs; truncation and padding are those of the file."""
+    tokens = [t.content for t in tokenizer.get_added_tokens_decoder().values()]
+    for _ in range(count):
+        pairs = rng.random() < 0.6
+        inputs = [[random_text(rng, tokens), random_text(rng, tokens) if pairs else None] for _ in range(rng.randrange(1, 4))]
+        special = rng.random() < 0.8
+        batch = [tuple(i) if pairs else i[0] for i in inputs]
+        limit = getattr(tokenizer, "truncation", None)
+        if special and limit and limit["max_length"] < tokenizer.num_special_tokens_to_add(pairs):
+            continue  # the package's arithmetic overflows and nothing is cut; we refuse
+        encodings = attempt(tokenizer.encode_batch, batch, add_special_tokens=special)
+        rows = encodings and [{name: getattr(e, name) for name in ROW} for e in encodings]
+        out.write(json.dumps({"batch": inputs, "special": special, "encodings": rows}) + "\n")
+
+
+def write_folder(out, path, rng, count):
+    folder = Folder(path)
+    out.write(json.dumps({"folder": str(path)}) + "\n")
+    write_cases(out, folder, rng, count)
+    write_batches(out, folder, rng, count // 5)
+
+
+def write_variant(out, tokenizer, path, rng, count, batches):
+    tokenizer.save(str(path))
+    tokenizer = Tokenizer.from_file(str(path))
+    out.write(json.dumps({"tokenizer": str(path)}) + "\n")
+    write_cases(out, tokenizer, rng, count)
+    write_batches(out, tokenizer, rng, batches)
+    return tokenizer
+
+
+def write_random(out, folder, rng, count):
+    """Random components around each model, with random lengths."""
+    for i in range(count):
+        tokenizer = attempt(tokenizer_models.random_tokenizer, rng, CORPUS)
+        if tokenizer is None:
+            continue  # a combination that cannot be trained
+        for n in range(2):
+            truncation, padding = tokenizer_models.random_lengths(rng)
+            tokenizer.no_truncation()
+            if truncation:
+                attempt(tokenizer.enable_truncation, **truncation)  # refuses what leaves no room for the text
+            tokenizer.enable_padding(**padding) if padding else tokenizer.no_padding()
+            write_variant(out, tokenizer, folder / f"random_{i}_{n}.json", rng, 40, 15)
+
+
 def write_sweep(out, tokenizer, before, after):
     """Every code point of the planes in use, between two strings that show what kind of character it is taken for."""
     step = 128
@@ -356,6 +411,11 @@ def folder_variants(base):
     yield "no_model_type", {**generic, "bos_token": {"__type": "AddedToken", **end, "content": "<bos>"}}, None, {}
 
 
+# tokenizer_config.json and config.json of folders without tokenizer.json.
+BERT = ({"tokenizer_class": "BertTokenizer", "model_max_length": 16}, {"model_type": "bert"})
+GPT2 = ({"tokenizer_class": "GPT2Tokenizer", "model_max_length": 16, "pad_token": "<|endoftext|>"}, {"model_type": "gpt2"})
+
+
 class Folder:
     """AutoTokenizer with the methods of tokenizers.Tokenizer that are used here."""
 
@@ -368,6 +428,14 @@ class Folder:
         ids = self.tokenizer(text, **options)["input_ids"]
         return type("Encoding", (), {"ids": ids})
 
+    def encode_batch(self, batch, **options):
+        first, second = ([b[0] for b in batch], [b[1] for b in batch]) if isinstance(batch[0], tuple) else (batch, None)
+        masks = {"return_token_type_ids": True, "return_special_tokens_mask": True}
+        out = self.tokenizer(first, second, padding=True, truncation=True, **masks, **options)
+        return [type("Encoding", (), dict(zip(ROW, row))) for row in zip(*(out[name] for name in self.NAMES))]
+
+    NAMES = ("input_ids", "token_type_ids", "attention_mask", "special_tokens_mask")
+
     def decode(self, ids, skip_special_tokens):
         return self.tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False)
 
@@ -378,12 +446,15 @@ class Folder:
         return self.tokenizer.added_tokens_decoder
 
 
-def make_folder(path, base, config, model, files):
+def make_folder(path, base, config, model, files, lengths=True, whole=True):
+    """Without `whole` there is no tokenizer.json but the model's own files."""
     path.mkdir(parents=True, exist_ok=True)
     state = json.loads(base.to_str())
-    state["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
-    state["padding"] = {"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 2, "pad_type_id": 0, "pad_token": "<|im_end|>"}
-    every = {"tokenizer.json": state, "tokenizer_config.json": config, "config.json": model, **files}
+    state["truncation"] = None if not lengths else {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    state["padding"] = None if not lengths else {"strategy": {"Fixed": 8}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 2, "pad_type_id": 0, "pad_token": "<|im_end|>"}
+    if not whole:
+        base.model.save(str(path))
+    every = {"tokenizer.json": state if whole else None, "tokenizer_config.json": config, "config.json": model, **files}
     for name, content in every.items():
         if content is not None:
             (path / name).write_text(json.dumps(content))
@@ -402,23 +473,31 @@ def main():
     wanted = arguments.variants.split(",") if arguments.variants else None
     arguments.output.mkdir(parents=True, exist_ok=True)
     with open(arguments.output / "cases.jsonl", "w") as out:
-        for make in VARIANTS:
-            if wanted and make.__name__ not in wanted:
+        makes = {make.__name__: (make, SWEEPS.get(make, [])) for make in VARIANTS}
+        for make in tokenizer_models.VARIANTS:
+            makes[make.__name__] = (functools.partial(make, CORPUS), tokenizer_models.SWEEPS.get(make, []))
+        for name, (make, sweeps) in makes.items():
+            if wanted and name not in wanted:
                 continue
-            path = arguments.output / f"{make.__name__}.json"
-            make().save(str(path))
-            tokenizer = Tokenizer.from_file(str(path))
-            out.write(json.dumps({"tokenizer": str(path)}) + "\n")
-            write_cases(out, tokenizer, rng, count)
-            for before, after in SWEEPS.get(make, []):
+            tokenizer = write_variant(out, make(), arguments.output / f"{name}.json", rng, count, count // 10)
+            for before, after in sweeps:
                 write_sweep(out, tokenizer, before, after)
+        if not wanted or "random" in wanted:
+            write_random(out, arguments.output, rng, count // 25)
         if not wanted or "folders" in wanted:
             base = smollm2()
             for name, *files in folder_variants(base):
                 path = arguments.output / f"folder_{name}"
                 make_folder(path, base, *files)
-                out.write(json.dumps({"folder": str(path)}) + "\n")
-                write_cases(out, Folder(path), rng, count // 10)
+                write_folder(out, path, rng, count // 10)
+            for name, make, files in [("bert_vocab", tokenizer_models.bert, BERT), ("gpt2_vocab", lambda _: gpt2(), GPT2)]:
+                path = arguments.output / f"folder_{name}"
+                make_folder(path, make(CORPUS), *files, {}, whole=False)
+                write_folder(out, path, rng, count // 10)
+            for name, tokenizer, *files in tokenizer_models.folder_variants(CORPUS):
+                path = arguments.output / f"folder_{name}"
+                make_folder(path, tokenizer, *files, {}, lengths=rng.random() < 0.3)
+                write_folder(out, path, rng, count // 10)
         for path in arguments.folder:
             out.write(json.dumps({"tokenizer": str(path / "tokenizer.json")}) + "\n")
             write_cases(out, Tokenizer.from_file(str(path / "tokenizer.json")), rng, count)

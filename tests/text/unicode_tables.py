@@ -11,6 +11,8 @@ import unicodedata
 
 from tokenizers import Regex, normalizers, pre_tokenizers
 
+from charsmap import compile_charsmap
+
 CODE_POINTS = [c for c in range(0x110000) if not 0xD800 <= c <= 0xDFFF]
 CATEGORIES = "Lu Ll Lt Lm Lo Mn Mc Me Nd Nl No Pc Pd Ps Pe Pi Pf Po Sm Sc Sk So Zs Zl Zp Cc Cf".split()
 
@@ -101,6 +103,20 @@ def lower():
     return values
 
 
+def bert_removes(**steps):
+    """Characters of which BERT's normalizer leaves nothing."""
+    off = {"clean_text": False, "handle_chinese_chars": False, "strip_accents": False, "lowercase": False}
+    normalizer = normalizers.BertNormalizer(**{**off, **steps})
+    return {c for c in CODE_POINTS if normalizer.normalize_str(chr(c)) == ""}
+
+
+def joins_cluster():
+    """Characters younger than Python's Unicode that belong to the grapheme cluster before them (up to 3 bytes long)."""
+    normalizer = normalizers.Precompiled(compile_charsmap({"\u00aa": "x"}))
+    codes = [c for c in CODE_POINTS if 0x80 <= c < 0x10000 and unicodedata.category(chr(c)) == "Cn"]
+    return {c for c in codes if normalizer.normalize_str("\u00aa" + chr(c)) == "x"}
+
+
 def table(kind, name, rows):
     hexadecimal = 3 if kind == "StandIn" else 2
     cells = ["{" + ", ".join(hex(v) if i < hexadecimal else str(v) for i, v in enumerate(row)) + "}" for row in rows]
@@ -124,6 +140,9 @@ def main():
         table("CodeRange", "kPunctuation", ranges(set(CODE_POINTS) - kept(removed))),
         table("CodeRange", "kCombiningMarks", ranges(marks)),
         table("CodeRange", "kNotNormalized", ranges(not_normalized())),
+        table("CodeRange", "kNonspacingMarks", ranges(bert_removes(strip_accents=True))),
+        table("CodeRange", "kJoinsCluster", ranges(joins_cluster())),
+        table("CodeRange", "kOther", ranges(bert_removes(clean_text=True) - {0, 0xFFFD})),
         table("StandIn", "kStandIns", runs(stand_ins())),
         table("LowerCase", "kLowerCase", runs(lower())),
     ]
