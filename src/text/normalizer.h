@@ -12,7 +12,8 @@ class Normalizer {
  public:
   virtual ~Normalizer() = default;
   /// Valid UTF-8 in, valid UTF-8 out. Returns whether the result begins with what became of the text's first character:
-  /// false when that one was dropped (a pre-tokenizer may ask for the start of the text).
+  /// false when that one was dropped (a pre-tokenizer may ask for the start of the text). Unlike the package we do not
+  /// follow the further characters that a first one became.
   virtual bool normalize(std::string& text) const = 0;
 };
 

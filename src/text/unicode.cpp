@@ -75,14 +75,17 @@ bool is_control(char32_t c) {
 }
 
 size_t cluster_end(std::string_view utf8, size_t begin) {
+  // What utf8proc is too old to know stands in for a combining mark that it does know.
+  const auto known = [&](size_t at) {
+    const char32_t c = code_point_at(utf8, at);
+    return static_cast<utf8proc_int32_t>(contains(kJoinsCluster, c) ? U'\u0300' : c);
+  };
   utf8proc_int32_t state = 0;
-  char32_t before = code_point_at(utf8, begin);
+  utf8proc_int32_t before = known(begin);
   size_t end = begin + char_length(utf8[begin]);
   while (end < utf8.size()) {
-    const char32_t after = code_point_at(utf8, end);
-    if (!contains(kJoinsCluster, after) &&
-        utf8proc_grapheme_break_stateful(
-            static_cast<utf8proc_int32_t>(before), static_cast<utf8proc_int32_t>(after), &state)) {
+    const utf8proc_int32_t after = known(end);
+    if (utf8proc_grapheme_break_stateful(before, after, &state)) {
       break;
     }
     before = after;

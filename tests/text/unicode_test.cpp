@@ -6,6 +6,13 @@
 namespace shardpipe::text {
 namespace {
 
+TEST(Unicode, GraphemeClusters) {
+  EXPECT_EQ(cluster_end("e\u0301x", 0), 3U);
+  EXPECT_EQ(cluster_end("\r\nx", 0), 2U);
+  EXPECT_EQ(cluster_end("a\u1AEAx", 0), 4U);   // younger than utf8proc
+  EXPECT_EQ(cluster_end("\t\u1AEAx", 0), 1U);  // nothing joins a control character
+}
+
 TEST(Unicode, KnowsWhitespace) {
   for (const char32_t c : {U'\t', U'\r', U' ', U'\x85', U'\xa0', U'\u1680', U'\u200a', U'\u2028', U'\u3000'}) {
     EXPECT_TRUE(is_whitespace(c)) << static_cast<uint32_t>(c);
