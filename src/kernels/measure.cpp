@@ -18,6 +18,7 @@ constexpr int64_t kOut = 1024;
 constexpr int64_t kIn = 768;
 constexpr int kLayers = 4;
 constexpr int kRepeats = 3;
+constexpr int kRounds = 4;
 constexpr std::array<int64_t, 8> kRows{1, 2, 4, 6, 8, 10, 12, 16};
 constexpr int64_t kManyRows = 64;
 constexpr int64_t kAlwaysFew = std::numeric_limits<int64_t>::max();
@@ -68,16 +69,35 @@ class Timer {
   std::vector<at::Tensor> weights_;
 };
 
+// Whether the first is at least as fast. A core that is taken away only makes a run longer, so the least of alternating
+// rounds counts, and the first must lose in all of them: one disturbed run must not decide for good.
+template <typename First, typename Second>
+bool is_not_slower(const First& first, const Second& second) {
+  double least_first = std::numeric_limits<double>::infinity();
+  double least_second = std::numeric_limits<double>::infinity();
+  for (int round = 0; round < kRounds; ++round) {
+    least_first = std::min(least_first, first());
+    least_second = std::min(least_second, second());
+    if (least_first <= least_second) {
+      return true;
+    }
+  }
+  return false;
+}
+
 // Fills the two fields of one dtype.
 void choose(at::ScalarType dtype, int64_t& few_rows, std::string& many) {
   const Timer timer(dtype);
+  const auto time = [&](int64_t rows, int64_t few, const char* name) {
+    return [&timer, rows, few, name] { return timer.seconds(rows, few, name); };
+  };
   many = "aten";
-  if (onednn_runs(dtype) && timer.seconds(kManyRows, 0, "onednn") <= timer.seconds(kManyRows, 0, "aten")) {
+  if (onednn_runs(dtype) && is_not_slower(time(kManyRows, 0, "onednn"), time(kManyRows, 0, "aten"))) {
     many = "onednn";
   }
   few_rows = 0;
   for (const int64_t rows : kRows) {
-    if (timer.seconds(rows, kAlwaysFew, many) > timer.seconds(rows, 0, many)) {
+    if (!is_not_slower(time(rows, kAlwaysFew, many.c_str()), time(rows, 0, many.c_str()))) {
       break;
     }
     few_rows = rows;
