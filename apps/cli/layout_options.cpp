@@ -10,7 +10,8 @@ namespace shardpipe::cli {
 
 void add_run_options(CLI::App& app, RunOptions& options) {
   LayoutOptions& layout = options.plan.layout;
-  app.add_option("--model", options.model, "Hugging Face folder, or a program from torch.export (FILE.pt2)")->required();
+  app.add_option("--model", options.model, "Hugging Face folder, or a program from torch.export (FILE.pt2)")
+      ->required();
   app.add_option("--pp", layout.pp, "pipeline stages")->group("Layout");
   app.add_option("--tp", layout.tp, "ranks that share each matrix (this version: 1)")->group("Layout");
   app.add_option("--dp", layout.dp, "replicas (this version: 1)")->group("Layout");
@@ -76,7 +77,8 @@ Model open_model(const RunOptions& options, const std::string& weights) {
   }
   if (!options.dtype.empty()) {
     throw Error(
-        ErrorCode::usage, fmt::format("--dtype {}: an exported program has the types it was exported with", options.dtype),
+        ErrorCode::usage,
+        fmt::format("--dtype {}: an exported program has the types it was exported with", options.dtype),
         "export it in that type");
   }
   return Model::from_exported(options.model, weights);

@@ -58,9 +58,9 @@ MergeRule merge_rule(const std::string& name, const std::string& rule) {
       return {kind, 0};
     }
   }
-  const std::optional<int> dim = rule == "cat"               ? std::optional(0)
+  const std::optional<int> dim = rule == "cat"              ? std::optional(0)
                                  : rule.starts_with("cat:") ? dimension_of(rule.substr(4))
-                                                             : std::nullopt;
+                                                            : std::nullopt;
   if (!dim) {
     throw_usage("--merge {}={}: the rule must be cat, cat:DIMENSION, sum, mean or last", name, rule);
   }
@@ -84,7 +84,8 @@ shardpipe::RunOptions batch_options(const Options& options) {
 void check_output(const std::string& option, const std::string& file) {
   const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
   if (::access(folder.c_str(), W_OK) != 0 || std::filesystem::is_directory(file)) {
-    throw Error(ErrorCode::io, fmt::format("{} {} cannot be written", option, file), "name a file in a folder of yours");
+    throw Error(
+        ErrorCode::io, fmt::format("{} {} cannot be written", option, file), "name a file in a folder of yours");
   }
 }
 

@@ -45,11 +45,11 @@ struct MergeRule {
 /// without it are replicated, outputs with it are concatenated; a program without named dimensions is cut and joined on
 /// dimension 0.
 struct RunOptions {
-  int chunks = 0;                                    ///< microbatches; 0 = the layout's
-  std::map<std::string, std::optional<int>> chunk;   ///< by input: the dimension to cut; nullopt = give it whole to all
-  std::map<std::string, MergeRule> merge;            ///< by output
-  std::string loss;                                  ///< output that gradients are of; empty = none are computed
-  bool outputs_on_last = false;                      ///< leave the outputs on the last stage's rank, not on rank 0
+  int chunks = 0;                                   ///< microbatches; 0 = the layout's
+  std::map<std::string, std::optional<int>> chunk;  ///< by input: the dimension to cut; nullopt = give it whole to all
+  std::map<std::string, MergeRule> merge;           ///< by output
+  std::string loss;                                 ///< output that gradients are of; empty = none are computed
+  bool outputs_on_last = false;                     ///< leave the outputs on the last stage's rank, not on rank 0
 };
 
 /// How text is continued: greedily. Beams and sampling follow in a later version.

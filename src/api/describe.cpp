@@ -59,8 +59,7 @@ plan::ModelDescription Model::Impl::describe() const {
     return describe_exported(exported(), weights);
   }
   const hf::FolderModel& model = loaded();
-  return {
-      model.family, model.graph, model.dtype, {model.folder.string()}, find_weights(model, model.graph), {}};
+  return {model.family, model.graph, model.dtype, {model.folder.string()}, find_weights(model, model.graph), {}};
 }
 
 runtime::InputCheck Model::Impl::input_check() const {

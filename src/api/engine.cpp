@@ -46,7 +46,8 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
       throw_usage("--threads is {}, must be at least 1", chosen.threads);
     }
     chosen.threads = chosen.threads == 0 ? default_threads(ranks) : chosen.threads;
-    result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{plan::make_plan(description, chosen), model.impl().input_check()});
+    result.impl_ =
+        std::make_shared<Plan::Impl>(Plan::Impl{plan::make_plan(description, chosen), model.impl().input_check()});
     bytes = plan::serialize(result.impl_->plan);
   }
   ranks.broadcast(bytes, 0);

@@ -8,7 +8,8 @@ namespace shardpipe {
 const hf::FolderModel& Model::Impl::loaded() const {
   if (is_exported) {
     throw Error(
-        ErrorCode::usage, fmt::format("{} is an exported program, which has no caches to generate with", folder.string()),
+        ErrorCode::usage,
+        fmt::format("{} is an exported program, which has no caches to generate with", folder.string()),
         "give a Hugging Face folder, or use shardpipe run");
   }
   const std::scoped_lock lock(mutex_);

@@ -33,9 +33,9 @@ bool is_held(const Value& value) {
 
 // Of a parameter, buffer or state; 0 where it depends on the call, as that of a cache.
 double fixed_bytes(const Value& value) {
-  const bool fixed = value.shape && value.dtype && std::all_of(value.shape->begin(), value.shape->end(), [](const auto& size) {
-                       return size.is_constant();
-                     });
+  const bool fixed =
+      value.shape && value.dtype &&
+      std::all_of(value.shape->begin(), value.shape->end(), [](const auto& size) { return size.is_constant(); });
   return fixed ? static_cast<double>(graph::size_bytes(value, {})) : 0;
 }
 
@@ -60,7 +60,8 @@ std::vector<bool> possible_cuts(const Graph& graph) {
   }
   for (const std::vector<ValueId>& written : aliases.writes) {
     for (const ValueId root : written) {
-      for (size_t point = first[index(root)] + 1; point <= last[index(root)] && is_held(graph.values[index(root)]); ++point) {
+      for (size_t point = first[index(root)] + 1; point <= last[index(root)] && is_held(graph.values[index(root)]);
+           ++point) {
         possible[point] = false;
       }
     }
@@ -117,7 +118,8 @@ std::pair<double, CutPoints> best_cuts(const Graph& graph, int stages, F stage_c
 [[noreturn]] void refuse_memory(const Graph& graph, int stages, int64_t memory_bytes, const std::string& what) {
   const double least =
       best_cuts(graph, stages, [](size_t, size_t, int64_t bytes) { return static_cast<double>(bytes); }).first;
-  std::string hint = fmt::format("--pp {} can be cut into stages of {} bytes at most", stages, static_cast<int64_t>(least));
+  std::string hint =
+      fmt::format("--pp {} can be cut into stages of {} bytes at most", stages, static_cast<int64_t>(least));
   if (least > static_cast<double>(memory_bytes)) {
     // The least number of stages that fits, filling one after the other.
     CutPoints points;
@@ -173,7 +175,8 @@ Costs cost_model(const Graph& graph, const graph::Dimensions& dimensions) {
     }
     const double flops = static_cast<double>(graph::node_flops(graph, node, known));
     // A view neither computes nor moves anything.
-    costs.compute[n] = is_cheap ? 0 : kNodeSeconds + (flops > 0 ? flops / kFlopsPerSecond + bytes / kBytesPerSecond : 0);
+    costs.compute[n] =
+        is_cheap ? 0 : kNodeSeconds + (flops > 0 ? flops / kFlopsPerSecond + bytes / kBytesPerSecond : 0);
   }
   for (size_t id = 0; id < graph.values.size(); ++id) {
     if (producer[id] < count && !cheap[id]) {
@@ -187,7 +190,8 @@ Costs cost_model(const Graph& graph, const graph::Dimensions& dimensions) {
 
 CutPoints cut_balanced(const Graph& graph, int stages, const Costs& costs, int64_t memory_bytes) {
   if (static_cast<size_t>(stages) > graph.nodes.size()) {
-    throw_usage("{} stages (--pp) for a program of {} operators: at most one stage an operator", stages, graph.nodes.size());
+    throw_usage(
+        "{} stages (--pp) for a program of {} operators: at most one stage an operator", stages, graph.nodes.size());
   }
   std::vector<double> sums(graph.nodes.size() + 1, 0);
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
@@ -200,7 +204,8 @@ CutPoints cut_balanced(const Graph& graph, int stages, const Costs& costs, int64
   auto [cost, points] = best_cuts(graph, stages, stage_cost);
   if (cost == kNever) {
     if (memory_bytes > 0) {
-      refuse_memory(graph, stages, memory_bytes, fmt::format("no cut into {} stages keeps to --memory {}", stages, memory_bytes));
+      refuse_memory(
+          graph, stages, memory_bytes, fmt::format("no cut into {} stages keeps to --memory {}", stages, memory_bytes));
     }
     throw_usage("the program cannot be cut into {} stages: it writes tensors that most of its operators use", stages);
   }

@@ -40,7 +40,7 @@ Layers find_layers(const graph::Graph& graph, size_t wanted) {
       }
     }
   }
-  using Key = std::tuple<size_t, size_t, int64_t, std::string>;  // first node, length of the parent, number, path
+  using Key = std::tuple<size_t, size_t, int64_t, std::string>;        // first node, length of the parent, number, path
   std::map<std::pair<int64_t, std::string>, std::vector<Key>> groups;  // by depth and class
   for (const auto& [path, class_name] : graph.modules) {
     const size_t dot = path.rfind('.');
@@ -52,13 +52,13 @@ Layers find_layers(const graph::Graph& graph, size_t wanted) {
           path);
     }
   }
-  const auto rank = [&](const auto& group) {
+  const auto worth = [&](const auto& group) {
     const size_t size = group.second.size();
     const bool enough = size >= std::max<size_t>(wanted, 2);
     return std::tuple(enough, enough ? -group.first.first : 0, size, -group.first.first);
   };
-  const auto best = std::max_element(
-      groups.begin(), groups.end(), [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  const auto best =
+      std::max_element(groups.begin(), groups.end(), [&](const auto& a, const auto& b) { return worth(a) < worth(b); });
   Layers layers;
   if (best != groups.end()) {
     layers.class_name = best->first.second;

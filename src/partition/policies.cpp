@@ -119,7 +119,8 @@ CutPoints cut_even(const graph::Graph& graph, int stages) {
     points.push_back(ends[static_cast<size_t>(piece) - 1]);
     if (points.back() <= (stage == 0 ? 0 : points[stage - 1]) || points.back() >= graph.nodes.size()) {
       throw Error(
-          ErrorCode::usage, fmt::format("--split even leaves stage {} without work: the layers do not run one after another", stage),
+          ErrorCode::usage,
+          fmt::format("--split even leaves stage {} without work: the layers do not run one after another", stage),
           "use --split balanced, or name the cuts with --cuts");
     }
   }
@@ -163,7 +164,8 @@ CutPoints cut_equal_size(const graph::Graph& graph, int stages) {
   if (static_cast<int>(points.size()) + 1 < stages) {
     throw Error(
         ErrorCode::usage,
-        fmt::format("--split equal_size gives {} stages, --pp is {}: the parts are too large", points.size() + 1, stages),
+        fmt::format(
+            "--split equal_size gives {} stages, --pp is {}: the parts are too large", points.size() + 1, stages),
         fmt::format("use --pp {} or --split balanced", points.size() + 1));
   }
   return points;

@@ -29,7 +29,7 @@ struct ModelDescription {
   std::string family;  ///< "llama"; "exported" for an exported program
   graph::Graph graph;  ///< traced, before kernels are chosen
   at::ScalarType dtype = at::kFloat;
-  std::vector<std::string> checkpoints;         ///< absolute paths that checkpoint::Checkpoint::open opens on every rank
+  std::vector<std::string> checkpoints;  ///< absolute paths that checkpoint::Checkpoint::open opens on every rank
   std::map<std::string, WeightSource> weights;  ///< by parameter, buffer or shared state without content of its own
   std::set<std::string> frozen;                 ///< parameters that have no gradient
 };

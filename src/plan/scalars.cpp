@@ -37,9 +37,9 @@ constexpr std::array<std::pair<std::string_view, size_t>, 8> kElementwise = {{
     {"aten::binary_cross_entropy_with_logits", 4},
 }};
 // (self, target, weight, reduction, ignore_index, …)
-constexpr std::array<std::string_view, 6> kClassification = {
-    "aten::cross_entropy_loss", "aten::nll_loss",         "aten::nll_loss_nd",
-    "aten::nll_loss2d",         "aten::nll_loss_forward", "aten::nll_loss2d_forward"};
+constexpr std::array<std::string_view, 6> kClassification = {"aten::cross_entropy_loss", "aten::nll_loss",
+                                                             "aten::nll_loss_nd",        "aten::nll_loss2d",
+                                                             "aten::nll_loss_forward",   "aten::nll_loss2d_forward"};
 constexpr std::array<std::string_view, 12> kSameElements = {
     "aten::view",       "aten::reshape", "aten::_unsafe_view", "aten::squeeze", "aten::unsqueeze", "aten::clone",
     "aten::contiguous", "aten::alias",   "aten::to",           "aten::flatten", "aten::_to_copy",  "aten::permute"};
@@ -91,8 +91,8 @@ class Describer {
     }
     for (size_t n = 0; n < graph_.nodes.size(); ++n) {
       const std::vector<ValueId> operands = Graph::operands(graph_.nodes[n]);
-      const bool varies = std::any_of(
-          operands.begin(), operands.end(), [&](ValueId id) { return varies_[static_cast<size_t>(id)]; });
+      const bool varies =
+          std::any_of(operands.begin(), operands.end(), [&](ValueId id) { return varies_[static_cast<size_t>(id)]; });
       for (const ValueId id : graph_.nodes[n].results) {
         producer_[static_cast<size_t>(id)] = n;
         varies_[static_cast<size_t>(id)] = varies;
@@ -286,7 +286,8 @@ bool is_scalar(const Graph& graph, const graph::AliasAnalysis& aliases, const gr
   const Value& value = graph.values[static_cast<size_t>(output.value)];
   const ValueId owner = aliases.root[static_cast<size_t>(output.value)];
   const bool computed = graph.values[static_cast<size_t>(owner)].kind == ValueKind::result;  // no counter, no parameter
-  return computed && value.type == ValueType::tensor && value.shape && value.dtype && c10::isFloatingType(*value.dtype) &&
+  return computed && value.type == ValueType::tensor && value.shape && value.dtype &&
+         c10::isFloatingType(*value.dtype) &&
          std::all_of(
              value.shape->begin(), value.shape->end(), [](const graph::Size& size) { return size == graph::Size(1); });
 }

@@ -340,9 +340,8 @@ class Batch : public BatchDriver {
       }
       at::Tensor value = whole.at(output.name);
       if (request_.outputs.at(output.name).scalar && request_.microbatches() > 1) {
-        const auto known = std::find_if(plan_.scalars.begin(), plan_.scalars.end(), [&](const auto& scalar) {
-          return scalar.name == output.name;
-        });
+        const auto known = std::find_if(
+            plan_.scalars.begin(), plan_.scalars.end(), [&](const auto& scalar) { return scalar.name == output.name; });
         const plan::ScalarOutput scalar = known == plan_.scalars.end() ? plan::ScalarOutput{output.name, {}} : *known;
         value = at::full_like(value, join_scalar(scalar, scalars, request_.rows));
       }
@@ -422,8 +421,7 @@ class Batch : public BatchDriver {
 
 }  // namespace
 
-BatchResult run_batch(
-    Engine& engine, const NamedTensors& inputs, const RunOptions& options, const InputCheck& check) {
+BatchResult run_batch(Engine& engine, const NamedTensors& inputs, const RunOptions& options, const InputCheck& check) {
   const c10::AutoGradMode no_grad(false);
   return Batch(engine, inputs, options, check).run();
 }

@@ -10,9 +10,10 @@
 namespace shardpipe::runtime {
 
 /// Sends values whose kind and shape the receiver cannot compute: one header for all, then one message a tensor.
-/// A value is a tensor (any dtype, shape and strides, empty ones too), an integer, a float, a bool or None; an undefined
-/// tensor is None. Nothing is sent for an empty list. Returns the bytes sent; never blocks. The tensors' contents must
-/// not change before the messages have left. Throws Error(internal) for other kinds, layouts and more than 32 dimensions.
+/// A value is a tensor (any dtype, shape and strides, empty ones too), an integer, a float, a bool or None; an
+/// undefined tensor is None. Nothing is sent for an empty list. Returns the bytes sent; never blocks. The tensors'
+/// contents must not change before the messages have left. Throws Error(internal) for other kinds, layouts and more
+/// than 32 dimensions.
 int64_t send_bundle(const comm::Transport& transport, const std::vector<c10::IValue>& values, int dst, int tag);
 
 struct Received {

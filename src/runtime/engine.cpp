@@ -34,9 +34,7 @@ Seat seat_of(comm::World& world) {
 }
 
 Engine::Engine(const plan::Plan& plan, Seat seat)
-    : plan_(plan),
-      seat_(std::move(seat)),
-      executor_(plan_.stages.graphs[static_cast<size_t>(stage())]) {
+    : plan_(plan), seat_(std::move(seat)), executor_(plan_.stages.graphs[static_cast<size_t>(stage())]) {
   at::set_num_threads(plan_.threads);
   const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage())];
   for (size_t e = 0; e < plan_.stages.edges.size(); ++e) {

@@ -99,8 +99,8 @@ class Engine {
   graph::Executor executor_;
   std::vector<std::pair<std::string, graph::ValueId>> inputs_;   // of the model, that this stage uses
   std::vector<std::pair<std::string, graph::ValueId>> outputs_;  // of the model, that this stage computes
-  std::vector<size_t> incoming_;  // edges into this stage: indices into plan_.stages.edges
-  std::vector<size_t> outgoing_;  // edges out of it
+  std::vector<size_t> incoming_;        // edges into this stage: indices into plan_.stages.edges
+  std::vector<size_t> outgoing_;        // edges out of it
   std::vector<graph::ValueId> states_;  // per lane
   std::vector<Lane> lanes_;
   std::optional<BatchStage> batch_;

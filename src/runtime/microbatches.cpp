@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
-#include "partition/layers.h"
+#include "checkpoint/text.h"
 
 namespace shardpipe::runtime {
 namespace {
@@ -36,9 +36,8 @@ std::vector<std::string> output_names(const graph::Graph& graph) {
 void check_known(const char* what, const std::string& name, const std::vector<std::string>& known) {
   if (std::find(known.begin(), known.end(), name) == known.end()) {
     throw Error(
-        ErrorCode::usage,
-        fmt::format("the model has no {} \"{}\": it has {}", what, name, fmt::join(known, ", ")),
-        known.empty() ? "" : fmt::format("the nearest is {}", partition::nearest(name, known, 1).front()));
+        ErrorCode::usage, fmt::format("the model has no {} \"{}\": it has {}", what, name, fmt::join(known, ", ")),
+        known.empty() ? "" : fmt::format("the nearest is {}", checkpoint::nearest_names(name, known, 1).front()));
   }
 }
 
@@ -77,7 +76,8 @@ ChunkRule given_rule(const std::string& name, const Value& value, const std::str
         "the input \"{}\" has no dimension {} to cut: it has {}", name, *dim,
         value.type != ValueType::tensor ? "none" : fmt::format("{}", value.shape->size()));
   }
-  const int64_t multiple = value.shape && !batch.empty() ? multiple_of((*value.shape)[static_cast<size_t>(*dim)], batch) : 0;
+  const int64_t multiple =
+      value.shape && !batch.empty() ? multiple_of((*value.shape)[static_cast<size_t>(*dim)], batch) : 0;
   return {*dim, std::max<int64_t>(multiple, 1)};
 }
 
@@ -207,7 +207,8 @@ void check_extents(const graph::Graph& graph, const BatchRequest& request, const
         const graph::Size& size = (*value.shape)[d];
         const std::vector<std::string> symbols = size.symbols();
         const int64_t extent = part.size(static_cast<int64_t>(d));
-        if (symbols.size() == 1 && multiple_of(size, symbols[0]) == 1 && dimensions.try_emplace(symbols[0], extent).second) {
+        if (symbols.size() == 1 && multiple_of(size, symbols[0]) == 1 &&
+            dimensions.try_emplace(symbols[0], extent).second) {
           first[symbols[0]] = value.name;
         }
         const bool known = std::all_of(
@@ -283,8 +284,8 @@ BatchRequest request_batch(const plan::Plan& plan, const NamedTensors& inputs, c
   for (const graph::ValueId id : graph.inputs) {
     const Value& value = graph.values[static_cast<size_t>(id)];
     const auto given = options.chunk.find(value.name);
-    request.inputs[value.name] = given == options.chunk.end() ? default_rule(value, batch)
-                                                              : given_rule(value.name, value, batch, given->second);
+    request.inputs[value.name] =
+        given == options.chunk.end() ? default_rule(value, batch) : given_rule(value.name, value, batch, given->second);
     if (given == options.chunk.end() && tensor_of(inputs, value.name).dim() == 0) {
       request.inputs[value.name] = {};
     }

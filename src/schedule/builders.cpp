@@ -29,8 +29,8 @@ Schedule lower(const Schedule& compute, const StageEdges& edges) {
   for (auto& actions : lowered.ranks) {
     std::vector<Action> with_messages;
     for (const Action& action : actions) {
-      const bool consumes = std::any_of(
-          edges.begin(), edges.end(), [&](const auto& edge) { return edge.second == action.stage; });
+      const bool consumes =
+          std::any_of(edges.begin(), edges.end(), [&](const auto& edge) { return edge.second == action.stage; });
       const bool produces =
           std::any_of(edges.begin(), edges.end(), [&](const auto& edge) { return edge.first == action.stage; });
       const bool backward = action.kind == ActionKind::B;

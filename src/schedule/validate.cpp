@@ -91,7 +91,8 @@ bool step(const Schedule& schedule, const StageEdges& edges, Progress& progress,
         fail(rank, position, action, "its gradients were not received");
       }
       if (action.microbatch > 0 && progress.backward.count({action.stage, action.microbatch - 1}) == 0) {
-        fail(rank, position, action, "the backward of the microbatch before has not run: sums would change their order");
+        fail(
+            rank, position, action, "the backward of the microbatch before has not run: sums would change their order");
       }
       if (!progress.backward.insert(key).second) {
         fail(rank, position, action, "the backward ran before");

@@ -37,9 +37,11 @@ graph::Graph layers_of(const std::vector<int64_t>& sizes, const std::string& nam
   std::string nodes;
   for (size_t i = 0; i < sizes.size(); ++i) {
     const std::string path = name + std::to_string(i);
-    head += fmt::format("parameter %{} \"{}.weight\": float32[{}]\nmodule \"{}\" \"Layer\"\n", i + 1, path, sizes[i], path);
+    head +=
+        fmt::format("parameter %{} \"{}.weight\": float32[{}]\nmodule \"{}\" \"Layer\"\n", i + 1, path, sizes[i], path);
     nodes += fmt::format(
-        "#{} %{}: float32[n, 1] = aten::mul.Tensor(%{}, %{}) in \"{}\"\n", i, 100 + i, i == 0 ? 0 : 99 + i, i + 1, path);
+        "#{} %{}: float32[n, 1] = aten::mul.Tensor(%{}, %{}) in \"{}\"\n", i, 100 + i, i == 0 ? 0 : 99 + i, i + 1,
+        path);
   }
   return parse(head + nodes + fmt::format("output \"y\" %{}\n", 99 + sizes.size()));
 }
@@ -200,14 +202,16 @@ TEST(Balanced, CountsEmbeddingAndHead) {
 TEST(Balanced, RefusesTooManyStages) {
   const graph::Graph graph = layers_of({1, 1});
   EXPECT_THAT(
-      error_of([&] { cut_balanced(graph, 3, cost_model(graph)); }).message(), HasSubstr("3 stages (--pp) for a program of 2"));
+      error_of([&] { cut_balanced(graph, 3, cost_model(graph)); }).message(),
+      HasSubstr("3 stages (--pp) for a program of 2"));
 }
 
 TEST(Balanced, DoesNotCutThroughAWrittenState) {
   const graph::Graph graph = parse(
       "dimension n\ninput %0 \"x\": float32[n]\nstate %1 \"count\" shared: float32[n]\n"
       "#0 %2: float32[n] = aten::add_.Tensor(%1, %0, 1) in \"a\"\n"
-      "#1 %3: float32[n] = aten::mul.Tensor(%1, %0) in \"b\"\n#2 %4: float32[n] = aten::tanh(%3) in \"c\"\noutput \"y\" %4\n");
+      "#1 %3: float32[n] = aten::mul.Tensor(%1, %0) in \"b\"\n#2 %4: float32[n] = aten::tanh(%3) in \"c\"\noutput "
+      "\"y\" %4\n");
   EXPECT_THAT(cut_balanced(graph, 2, cost_model(graph)), ElementsAre(2));
   EXPECT_THAT(
       error_of([&] { cut_balanced(graph, 3, cost_model(graph)); }).message(), HasSubstr("cannot be cut into 3 stages"));
@@ -224,7 +228,8 @@ TEST(Memory, SaysWhatWouldFit) {
   const graph::Graph even = layers_of({10, 10, 10, 10});
   const Error more = error_of([&] { cut_balanced(even, 2, cost_model(even), 50); });
   EXPECT_THAT(more.message(), HasSubstr("no cut into 2 stages keeps to --memory 50"));
-  EXPECT_THAT(more.hint(), HasSubstr("--pp 2 can be cut into stages of 80 bytes at most; --pp 4 --split balanced fits"));
+  EXPECT_THAT(
+      more.hint(), HasSubstr("--pp 2 can be cut into stages of 80 bytes at most; --pp 4 --split balanced fits"));
   const Error never = error_of([&] { cut_balanced(graph, 2, cost_model(graph), 300); });
   EXPECT_THAT(never.hint(), HasSubstr("a single operator needs 400 bytes: no number of stages fits"));
 }
@@ -235,24 +240,32 @@ TEST(Cut, WritesInPlace) {
   const std::string fresh = head + "#0 %2: float32[n] = aten::mul.Tensor(%0, %1) in \"a\"\n";
   // relu_ in the stage that made the value, or in the next, which then passes its own copy on.
   const graph::Graph chain = parse(
-      fresh + "#1 %3: float32[n] = aten::relu_(%2) in \"b\"\n#2 %4: float32[n] = aten::tanh(%3) in \"c\"\noutput \"y\" %4\n");
+      fresh +
+      "#1 %3: float32[n] = aten::relu_(%2) in \"b\"\n#2 %4: float32[n] = aten::tanh(%3) in \"c\"\noutput \"y\" %4\n");
   EXPECT_EQ(cut(chain, {2}).edges, (std::vector<Edge>{{3, 0, 1}}));
   EXPECT_EQ(cut(chain, {1, 2}).edges, (std::vector<Edge>{{2, 0, 1}, {3, 1, 2}}));
   // Read by its first name after the write: right where both are together, stale where the write is elsewhere.
   const graph::Graph stale = parse(
-      fresh + "#1 %3: float32[n] = aten::relu_(%2) in \"b\"\n#2 %4: float32[n] = aten::tanh(%2) in \"c\"\noutput \"y\" %4\n");
+      fresh +
+      "#1 %3: float32[n] = aten::relu_(%2) in \"b\"\n#2 %4: float32[n] = aten::tanh(%2) in \"c\"\noutput \"y\" %4\n");
   EXPECT_NO_THROW(cut(stale, {2}));
   EXPECT_NO_THROW(cut(stale, {1}));
-  EXPECT_THAT(error_of([&] { cut(stale, {1, 2}); }).message(), HasSubstr("a cut separates \"b\" from another stage's use of %2"));
+  EXPECT_THAT(
+      error_of([&] {
+        cut(stale, {1, 2});
+      }).message(),
+      HasSubstr("a cut separates \"b\" from another stage's use of %2"));
   // Two views of one value arrive as two copies: the write would reach one of them.
   const graph::Graph views = parse(
-      fresh + "#1 %3: float32[n] = aten::view(%2, ints[-1]) in \"a\"\n#2 %4: float32[n] = aten::relu_(%3) in \"b\"\n"
+      fresh +
+      "#1 %3: float32[n] = aten::view(%2, ints[-1]) in \"a\"\n#2 %4: float32[n] = aten::relu_(%3) in \"b\"\n"
       "#3 %5: float32[n] = aten::add.Tensor(%4, %2, 1) in \"c\"\noutput \"y\" %5\n");
   EXPECT_THAT(error_of([&] { cut(views, {2}); }).message(), HasSubstr("which it writes"));
   EXPECT_NO_THROW(cut(views, {1}));
   // A function of the inputs that is written is no longer the same everywhere.
   const graph::Graph cheap = parse(
-      head + "#0 %2: float32[n] = aten::neg(%0) in \"a\"\n#1 %3: float32[n] = aten::mul_.Tensor(%2, %1) in \"b\"\n"
+      head +
+      "#0 %2: float32[n] = aten::neg(%0) in \"a\"\n#1 %3: float32[n] = aten::mul_.Tensor(%2, %1) in \"b\"\n"
       "#2 %4: float32[n] = aten::abs(%3) in \"b\"\n#3 %5: float32[n] = aten::tanh(%4) in \"c\"\noutput \"y\" %5\n");
   EXPECT_EQ(cut(cheap, {3}).edges, (std::vector<Edge>{{4, 0, 1}}));
 }

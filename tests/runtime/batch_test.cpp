@@ -97,13 +97,17 @@ TEST(Batch, IsLoweredToItsRows) {
   EXPECT_EQ(run(plan, {{"x", at::ones({3, 2})}}, chunks(100)).microbatches, 3);
   EXPECT_EQ(run(plan, {{"x", at::ones({0, 2})}}, chunks(4)).microbatches, 1);
   // Without a number: the stages are filled.
-  EXPECT_EQ(run(plan_of(linear("#1 %3: float32[n, 2] = aten::relu(%2) in \"b\"\noutput \"y\" %3\n"), {1}),
-                {{"x", at::ones({3, 2})}}).microbatches, 2);
+  EXPECT_EQ(
+      run(plan_of(linear("#1 %3: float32[n, 2] = aten::relu(%2) in \"b\"\noutput \"y\" %3\n"), {1}),
+          {{"x", at::ones({3, 2})}})
+          .microbatches,
+      2);
 }
 
 TEST(Batch, FollowsGivenRules) {
-  const plan::Plan plan = plan_of(linear("#1 %3: float32[] = aten::amax(%2, ints[], false) in \"b\"\n"
-                                         "output \"y\" %2\noutput \"m\" %3\n"));
+  const plan::Plan plan =
+      plan_of(linear("#1 %3: float32[] = aten::amax(%2, ints[], false) in \"b\"\n"
+                     "output \"y\" %2\noutput \"m\" %3\n"));
   const at::Tensor x = at::tensor({1.F, 0.F, 5.F, 0.F, 2.F, 0.F}).view({3, 2});
   RunOptions options = chunks(3);
   using Kind = MergeRule::Kind;
@@ -113,7 +117,10 @@ TEST(Batch, FollowsGivenRules) {
   }
   options.merge["m"] = {Kind::cat, 0};
   EXPECT_THAT(
-      error_of([&] { run(plan, {{"x", x}}, options); }).message(), HasSubstr("\"m\" has shape []: no dimension 0"));
+      error_of([&] {
+        run(plan, {{"x", x}}, options);
+      }).message(),
+      HasSubstr("\"m\" has shape []: no dimension 0"));
   options.merge = {{"y", {Kind::last, 0}}};
   EXPECT_EQ(of(run(plan, {{"x", x}}, options).outputs, "y").size(0), 1);
 }
@@ -189,16 +196,19 @@ TEST(Batch, RefusesWhatDoesNotFit) {
     EXPECT_EQ(error.code(), ErrorCode::usage) << error.what();
     EXPECT_THAT(error.what(), HasSubstr(bad.message));
   }
-  const plan::Plan fixed = plan_of(
-      "input %0 \"x\": float32[4, 2]\n#0 %1: float32[4, 2] = aten::relu(%0) in \"a\"\noutput \"y\" %1\n");
+  const plan::Plan fixed =
+      plan_of("input %0 \"x\": float32[4, 2]\n#0 %1: float32[4, 2] = aten::relu(%0) in \"a\"\noutput \"y\" %1\n");
   EXPECT_EQ(run(fixed, {{"x", x}}).microbatches, 1);
   const Error cut = error_of([&] { run(fixed, {{"x", x}}, chunks(2)); });
   EXPECT_THAT(cut.message(), HasSubstr("shape [2, 2] in microbatch 0, the model takes [4, 2]"));
   EXPECT_THAT(cut.hint(), HasSubstr("a dynamic batch dimension"));
-  const plan::Plan number = plan_of("input %0 \"k\": int\ninput %1 \"x\": float32[2]\n"
+  const plan::Plan number = plan_of(
+      "input %0 \"k\": int\ninput %1 \"x\": float32[2]\n"
       "#0 %2: float32[2] = aten::mul.Scalar(%1, %0) in \"a\"\noutput \"y\" %2\n");
   EXPECT_THAT(
-      error_of([&] { run(number, {{"k", at::ones({2}, at::kLong)}, {"x", at::ones({2})}}); }).message(),
+      error_of([&] {
+        run(number, {{"k", at::ones({2}, at::kLong)}, {"x", at::ones({2})}});
+      }).message(),
       HasSubstr("\"k\" is a number, the tensor given has 2 elements"));
 }
 
@@ -207,12 +217,16 @@ TEST(Batch, LossMustBeAScalarThatDependsOnParameters) {
   options.loss = "y";
   const plan::Plan unknown = plan_of(linear("#1 %3: tensor = aten::relu(%2) in \"b\"\noutput \"y\" %3\n"));
   EXPECT_THAT(
-      error_of([&] { run(unknown, {{"x", at::ones({3, 2})}}, options); }).message(),
+      error_of([&] {
+        run(unknown, {{"x", at::ones({3, 2})}}, options);
+      }).message(),
       HasSubstr("the loss \"y\" has shape [3, 2], must have one element"));
   const plan::Plan free = plan_of(
       "dimension n\ninput %0 \"x\": float32[n]\n#0 %1: float32[] = aten::mean(%0, none) in \"a\"\noutput \"y\" %1\n");
   EXPECT_THAT(
-      error_of([&] { run(free, {{"x", at::ones({3})}}, options); }).message(),
+      error_of([&] {
+        run(free, {{"x", at::ones({3})}}, options);
+      }).message(),
       HasSubstr("the loss \"y\" does not depend on any parameter"));
 }
 
@@ -233,7 +247,8 @@ TEST(Batch, LossIsThatOfTheUncutBatch) {
       "#1 %3: float32[] = aten::mse_loss(%2, %0, 1) in \"l\"\n#2 %4: float32[] = aten::sum(%2, none) in \"l\"\n"
       "#3 %5: float32[] = aten::mul.Tensor(%1, %1) in \"l\"\n#4 %6: float32[] = aten::mean(%5, none) in \"l\"\n"
       "#5 %7: float32[] = aten::add.Tensor(%3, %4, 0.25) in \"l\"\n"
-      "#6 %10: float32[] = aten::sub.Tensor(%7, %6, 2) in \"l\"\n#7 %11: float32[1] = aten::view(%10, ints[1]) in \"l\"\n"
+      "#6 %10: float32[] = aten::sub.Tensor(%7, %6, 2) in \"l\"\n#7 %11: float32[1] = aten::view(%10, ints[1]) in "
+      "\"l\"\n"
       "output \"loss\" %11\n",
       "#1 %4: float32[] = aten::mean.dim(%2, ints[0, 1], false, none) in \"l\"\n"
       "#2 %3: float32[] = aten::div.Scalar(%4, 3) in \"l\"\n#3 %5: float32[] = aten::neg(%3) in \"l\"\n"
@@ -260,7 +275,8 @@ TEST(Batch, LossIsThatOfTheUncutBatch) {
 }
 
 TEST(Batch, OtherScalarsAreAveragedByRows) {
-  const plan::Plan plan = plan_of(linear("#1 %3: float32[] = aten::amax(%2, ints[], false) in \"b\"\noutput \"y\" %3\n"));
+  const plan::Plan plan =
+      plan_of(linear("#1 %3: float32[] = aten::amax(%2, ints[], false) in \"b\"\noutput \"y\" %3\n"));
   EXPECT_TRUE(plan.scalars.at(0).terms.empty());
   testing::internal::CaptureStderr();
   const at::Tensor x = at::tensor({1.F, 0.F, 5.F, 0.F, 2.F, 0.F}).view({3, 2});
@@ -310,10 +326,19 @@ TEST(Batch, StatesAreUpdatedInMicrobatchOrder) {
 TEST(Bundle, CarriesEveryKindOfValue) {
   const at::Tensor base = at::arange(48, at::kFloat).view({2, 4, 6});
   const std::vector<at::Tensor> tensors = {
-      base, base.permute({2, 0, 1}), base.slice(1, 1, 3), base.select(2, 3), at::ones({3, 1}).expand({3, 5}),
-      at::empty({0, 3}), at::scalar_tensor(2.5, at::kBFloat16), at::ones({2}, at::kBool),
-      at::complex(at::ones({2}), at::ones({2})).conj(), base.unfold(2, 3, 2),
-      at::randn({2, 3, 4, 4}).contiguous(at::MemoryFormat::ChannelsLast), at::arange(5, at::kLong), base.slice(2, 0, 6, 5)};
+      base,
+      base.permute({2, 0, 1}),
+      base.slice(1, 1, 3),
+      base.select(2, 3),
+      at::ones({3, 1}).expand({3, 5}),
+      at::empty({0, 3}),
+      at::scalar_tensor(2.5, at::kBFloat16),
+      at::ones({2}, at::kBool),
+      at::complex(at::ones({2}), at::ones({2})).conj(),
+      base.unfold(2, 3, 2),
+      at::randn({2, 3, 4, 4}).contiguous(at::MemoryFormat::ChannelsLast),
+      at::arange(5, at::kLong),
+      base.slice(2, 0, 6, 5)};
   test::run_threads(2, [&](int rank, const comm::Transport& transport) {
     if (rank == 0) {
       std::vector<c10::IValue> values(tensors.begin(), tensors.end());
@@ -322,9 +347,12 @@ TEST(Bundle, CarriesEveryKindOfValue) {
       EXPECT_GT(send_bundle(transport, values, 1, 3), 0);
       EXPECT_EQ(send_bundle(transport, {}, 1, 3), 0);
       EXPECT_THAT(
-          error_of([&] { send_bundle(transport, {std::string("text")}, 1, 3); }).message(), HasSubstr("cannot be sent"));
+          error_of([&] { send_bundle(transport, {std::string("text")}, 1, 3); }).message(),
+          HasSubstr("cannot be sent"));
       EXPECT_THAT(
-          error_of([&] { send_bundle(transport, {at::ones({2, 2}).to_sparse()}, 1, 3); }).message(),
+          error_of([&] {
+            send_bundle(transport, {at::ones({2, 2}).to_sparse()}, 1, 3);
+          }).message(),
           HasSubstr("a tensor of layout Sparse"));
       return;
     }

@@ -220,9 +220,7 @@ class RandomModel {
     floats_.push_back(made);
   }
 
-  graph::Argument d_tensor() {
-    return v(tensor(graph::ValueKind::buffer, module_ + ".step", at::full({}, 0.25)));
-  }
+  graph::Argument d_tensor() { return v(tensor(graph::ValueKind::buffer, module_ + ".step", at::full({}, 0.25))); }
 
   std::mt19937 random_;
   at::Generator generator_;

@@ -115,8 +115,8 @@ Reference reference(const graph::Graph& graph, const NamedTensors& inputs, const
     }
     const c10::AutoGradMode grad(true);
     executor.run();
-    const double weight = total == 0 ? 1.0 / static_cast<double>(rows.size())
-                                     : count_of(inputs[2].second.narrow(0, start, size)) / total;
+    const double weight =
+        total == 0 ? 1.0 / static_cast<double>(rows.size()) : count_of(inputs[2].second.narrow(0, start, size)) / total;
     start += size;
     at::Tensor loss;
     for (const graph::Output& output : graph.outputs) {
@@ -181,7 +181,9 @@ void check(unsigned seed, int& refused) {
       // Of a parameter with several uses each use is summed over the microbatches first.
       const bool bitwise = chunks == 1 || uses_of(model.graph, name) == 1;
       ASSERT_TRUE(bitwise ? gradient.equal(wanted) : at::allclose(gradient, wanted, 1e-4, 1e-5))
-          << name << "\n" << gradient - wanted << "\n" << reproduce;
+          << name << "\n"
+          << gradient - wanted << "\n"
+          << reproduce;
     }
   }
   for (int layout = 0; layout < 3; ++layout) {

@@ -64,9 +64,7 @@ TEST(Lowering, PutsMessagesAroundForwards) {
 
 // The actions of torch.distributed.pipelining's _add_send_recv for GPipe on two stages.
 TEST(Lowering, PutsMessagesAroundBackwards) {
-  EXPECT_EQ(
-      to_csv(lower(fill_drain(2, 1, true), chain(2))),
-      "0F0,0SEND_F0,0RECV_B0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n");
+  EXPECT_EQ(to_csv(lower(fill_drain(2, 1, true), chain(2))), "0F0,0SEND_F0,0RECV_B0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n");
 }
 
 TEST(Lowering, SkipConnectionGoesDirectly) {
