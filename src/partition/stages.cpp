@@ -64,7 +64,7 @@ class Cutter {
  private:
   // Whether a node may be computed in every stage: it depends on inputs and constants only, and always gives the same.
   bool is_cheap(const Node& node, const std::vector<ValueId>& writes) const {
-    if (!writes.empty() || (node.op && node.op->hasTag(at::Tag::nondeterministic_seeded))) {
+    if (!writes.empty() || !node.branches.empty() || (node.op && node.op->hasTag(at::Tag::nondeterministic_seeded))) {
       return false;
     }
     for (const ValueId id : Graph::operands(node)) {
@@ -83,20 +83,50 @@ class Cutter {
       for (const ValueId id : Graph::operands(graph_.nodes[n])) {
         users[index(aliases.root[index(id)])].insert(stage_of_node_[n]);
       }
-    }
-    for (size_t n = 0; n < graph_.nodes.size(); ++n) {
-      for (const ValueId root : aliases.writes[n]) {
-        if (users[index(root)].size() > 1) {
-          const std::string& name = graph_.values[index(root)].name;
-          throw Error(
-              ErrorCode::usage,
-              fmt::format(
-                  "a cut separates \"{}\" from another stage's use of {}, which it writes", graph_.nodes[n].module,
-                  name.empty() ? fmt::format("%{}", root) : name),
-              "move the cut so that all uses are in one stage");
+      for (const ValueId id : graph_.nodes[n].results) {  // who made it: what arrives over an edge is not written
+        if (stage_of_node_[n] != kEverywhere) {
+          users[index(aliases.root[index(id)])].insert(stage_of_node_[n]);
         }
       }
     }
+    const auto refuse = [&](const std::string& module, ValueId root) {
+      const std::string& name = graph_.values[index(root)].name;
+      throw Error(
+          ErrorCode::usage,
+          fmt::format(
+              "a cut separates \"{}\" from another stage's use of {}, which it writes", module,
+              name.empty() ? fmt::format("%{}", root) : name),
+          "move the cut so that all uses are in one stage");
+    };
+    for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+      for (const ValueId root : aliases.writes[n]) {
+        if (users[index(root)].size() > 1) {
+          refuse(graph_.nodes[n].module, root);
+        }
+      }
+    }
+    for (const graph::Update& update : graph_.updates) {
+      const int stage = update_stage(update);
+      const std::set<int>& of_state = users[index(update.state)];
+      if (of_state.size() > 1 || (of_state.size() == 1 && *of_state.begin() != stage)) {
+        const size_t producer = producer_[index(update.value)];
+        refuse(producer < graph_.nodes.size() ? graph_.nodes[producer].module : "the model", update.state);
+      }
+    }
+  }
+
+  // Where a state is bound to its new value: where that is computed, or where the state is read.
+  int update_stage(const graph::Update& update) const {
+    if (home_[index(update.value)] != kEverywhere) {
+      return home_[index(update.value)];
+    }
+    for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+      const std::vector<ValueId> operands = Graph::operands(graph_.nodes[n]);
+      if (std::find(operands.begin(), operands.end(), update.state) != operands.end()) {
+        return stage_of_node_[n];
+      }
+    }
+    return num_stages_ - 1;
   }
 
   // The nodes of a stage with the cheap ones it needs; notes the edges into it.
@@ -116,6 +146,11 @@ class Cutter {
         if (home_[index(output.value)] == kEverywhere) {
           wanted.push_back(output.value);
         }
+      }
+    }
+    for (const graph::Update& update : graph_.updates) {
+      if (update_stage(update) == stage) {
+        wanted.push_back(update.value);
       }
     }
     while (!wanted.empty()) {
@@ -155,6 +190,12 @@ class Cutter {
       if (home == stage || (home == kEverywhere && stage == num_stages_ - 1)) {
         part.outputs.push_back(output);
         used[index(output.value)] = true;
+      }
+    }
+    for (const graph::Update& update : graph_.updates) {
+      if (update_stage(update) == stage) {
+        part.updates.push_back(update);
+        used[index(update.value)] = true;
       }
     }
     for (const ValueId id : graph_.inputs) {
