@@ -68,7 +68,7 @@ class Cutter {
  private:
   // Whether a node may be computed in every stage: it depends on inputs and constants only, and always gives the same.
   bool is_cheap(const Node& node, const std::vector<ValueId>& writes) const {
-    if (!writes.empty() || (node.op && node.op->hasTag(at::Tag::nondeterministic_seeded))) {
+    if (!writes.empty() || !node.branches.empty() || (node.op && node.op->hasTag(at::Tag::nondeterministic_seeded))) {
       return false;
     }
     for (const ValueId id : Graph::operands(node)) {
@@ -111,6 +111,30 @@ class Cutter {
         }
       }
     }
+    for (const graph::Update& update : graph_.updates) {
+      for (size_t m = 0; m < graph_.nodes.size(); ++m) {
+        const std::vector<ValueId> operands = Graph::operands(graph_.nodes[m]);
+        const bool reads = std::any_of(
+            operands.begin(), operands.end(), [&](ValueId id) { return aliases_.root[index(id)] == update.state; });
+        if (reads && stage_of_node_[m] != update_stage(update)) {
+          refuse(m, update.state);
+        }
+      }
+    }
+  }
+
+  // Where a state is bound to its new value: where that is computed, or where the state is read.
+  int update_stage(const graph::Update& update) const {
+    if (home_[index(update.value)] != kEverywhere) {
+      return home_[index(update.value)];
+    }
+    for (size_t n = 0; n < graph_.nodes.size(); ++n) {
+      const std::vector<ValueId> operands = Graph::operands(graph_.nodes[n]);
+      if (std::find(operands.begin(), operands.end(), update.state) != operands.end()) {
+        return stage_of_node_[n];
+      }
+    }
+    return num_stages_ - 1;
   }
 
   [[noreturn]] void refuse(size_t n, ValueId root) const {
@@ -140,6 +164,11 @@ class Cutter {
         if (home_[index(output.value)] == kEverywhere) {
           wanted.push_back(output.value);
         }
+      }
+    }
+    for (const graph::Update& update : graph_.updates) {
+      if (update_stage(update) == stage) {
+        wanted.push_back(update.value);
       }
     }
     while (!wanted.empty()) {
@@ -179,6 +208,12 @@ class Cutter {
       if (home == stage || (home == kEverywhere && stage == num_stages_ - 1)) {
         part.outputs.push_back(output);
         used[index(output.value)] = true;
+      }
+    }
+    for (const graph::Update& update : graph_.updates) {
+      if (update_stage(update) == stage) {
+        part.updates.push_back(update);
+        used[index(update.value)] = true;
       }
     }
     for (const ValueId id : graph_.inputs) {

@@ -15,11 +15,14 @@ struct ZipBuilder {
   uint16_t method = 0;      ///< 8: claims to be compressed
   uint32_t local_size = 0;  ///< of all local headers: nobody may look at it
   std::string comment = {};
+  /// A record that claims this many bytes, which the caller puts before the directory: the last record.
+  std::pair<std::string, uint64_t> hole = {};
 
   std::string build(const std::vector<std::pair<std::string, std::string>>& records) const {
     std::string bytes;
     std::string directory;
     for (const auto& [name, data] : records) {
+      const uint64_t size = name == hole.first ? hole.second : data.size();
       const uint64_t local = bytes.size();
       put(bytes, 0x04034b50, 4);
       put_all(bytes, {{0, 2}, {0x808, 2}, {method, 2}, {0, 4}, {0, 4}, {local_size, 4}, {local_size, 4}});
@@ -39,14 +42,13 @@ struct ZipBuilder {
       put(directory, zip64 ? wide : local, 4);
       directory += name;
       if (zip64) {  // an unknown field first
-        put_all(
-            directory, {{0x7075, 2}, {2, 2}, {0, 2}, {1, 2}, {24, 2}, {data.size(), 8}, {data.size(), 8}, {local, 8}});
+        put_all(directory, {{0x7075, 2}, {2, 2}, {0, 2}, {1, 2}, {24, 2}, {size, 8}, {size, 8}, {local, 8}});
       }
     }
-    const uint64_t at = bytes.size();
+    const uint64_t at = bytes.size() + hole.second;
     bytes += directory;
     if (zip64) {
-      const uint64_t end = bytes.size();
+      const uint64_t end = bytes.size() + hole.second;
       put_all(bytes, {{0x06064b50, 4}, {44, 8}, {0, 2}, {0, 2}, {0, 4}, {0, 4}});
       put_all(bytes, {{records.size(), 8}, {records.size(), 8}, {directory.size(), 8}, {at, 8}});
       put_all(bytes, {{0x07064b50, 4}, {0, 4}, {end, 8}, {1, 4}});

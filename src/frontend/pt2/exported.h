@@ -51,7 +51,8 @@ struct ExportedModel {
   /// Those of `weights` that only the archive can hold, not a checkpoint of the model: non-persistent buffers and
   /// lifted constants, sorted.
   std::vector<std::string> not_persistent;
-  /// Those of `weights` that are parameters without gradient, sorted.
+  /// Those of `weights` that are parameters without gradient, sorted. The others should require one even where no
+  /// gradient is computed: LibTorch's lstm chooses its kernel by that, and Python's parameters do.
   std::vector<std::string> frozen;
   std::vector<ExportedInput> inputs;
   std::vector<ConstantInput> constant_inputs;
