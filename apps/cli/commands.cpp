@@ -7,6 +7,7 @@ namespace shardpipe::cli {
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
       {"generate", "Continue prompts with a language model, cut into pipeline stages", add_generate},
+      {"run", "One forward of any model, and its backward, with tensors from a file to a file", add_run},
       {"launch", "Start local ranks of a program, on one host or as one of several", add_launch},
       {"doctor", "Say what this machine and build can do", add_doctor},
   };

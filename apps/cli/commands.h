@@ -28,6 +28,7 @@ struct Command {
 const std::vector<Command>& commands();
 
 Action add_generate(CLI::App& app);
+Action add_run(CLI::App& app);
 Action add_launch(CLI::App& app);
 Action add_doctor(CLI::App& app);
 

@@ -1,11 +1,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <csignal>
-#include <cstring>
 #include <filesystem>
 #include <optional>
 
@@ -14,6 +11,7 @@
 #include "base/log.h"
 #include "layout_options.h"
 #include "prompts.h"
+#include "report.h"
 #include "shardpipe/engine.h"
 
 namespace shardpipe::cli {
@@ -68,13 +66,6 @@ std::string text_of(const std::optional<Tokenizer>& tokenizer, const Output& out
   return tokenizer ? tokenizer->decode(output.token_ids) : std::string();
 }
 
-// To standard output, at once. A reader that has gone away is an error of this rank, not its death by a signal.
-void write(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    throw Error(ErrorCode::io, fmt::format("cannot write to standard output: {}", std::strerror(errno)));
-  }
-}
-
 // Prints the text of a lone prompt as it comes, those of several prompts one after the other at the end.
 class Printer {
  public:
@@ -101,12 +92,7 @@ class Printer {
 
 // What each rank tells rank 0 for the report.
 Json rank_report(const World& world, const Engine& engine, const GenerateResult& result, bool stats) {
-  struct rusage usage {};
-  ::getrusage(RUSAGE_SELF, &usage);
-  Json report;
-  report["rank"] = world.rank();
-  report["peak_rss_bytes"] = int64_t{usage.ru_maxrss} * 1024;
-  report["parameter_bytes"] = engine.parameter_bytes();
+  Json report = cli::rank_report(world, engine);
   if (stats) {
     report["resident_weight_bytes"] = engine.resident_weight_bytes();
     Json steps = Json::array();
@@ -150,8 +136,7 @@ Json report(
     double load_s) {
   Json json;
   json["model"] = options.run.model;
-  json["layout"] = {
-      {"pp", plan.layout().pp}, {"tp", plan.layout().tp}, {"dp", plan.layout().dp}, {"chunks", result.lanes}};
+  json["layout"] = layout_report(plan, result.lanes);
   json["outputs"] = Json::array();
   for (size_t i = 0; i < result.outputs.size(); ++i) {
     const Output& output = result.outputs[i];
@@ -166,10 +151,7 @@ Json report(
     json["outputs"].push_back(std::move(entry));
   }
   json["timing"] = timing(result, prompts, load_s);
-  json["ranks"] = Json::array();
-  for (const std::string& rank : ranks) {
-    json["ranks"].push_back(parse_json(rank, "a rank's report"));
-  }
+  json["ranks"] = ranks_report(ranks);
   return json;
 }
 
@@ -221,7 +203,7 @@ int64_t chosen_max_new_tokens(const Options& options, const Model& model, const 
   return tokens;
 }
 
-int generate_command(const Options& options, const Invocation& invocation) {
+int generate_command(Options& options, const Invocation& invocation) {
   check(options.run);
   check(options.prompts);
   if (must_launch(options.run)) {
@@ -229,7 +211,7 @@ int generate_command(const Options& options, const Invocation& invocation) {
   }
   std::signal(SIGPIPE, SIG_IGN);
   World world = World::from_environment(options.run.timeout_s);
-  const Model model = Model::from_folder(options.run.model, options.run.dtype);
+  const Model model = open_model(options.run, "");
   const std::string folder = options.tokenizer.empty() ? options.run.model : options.tokenizer;
   const bool first = world.rank() == 0;
   std::optional<Tokenizer> tokenizer;

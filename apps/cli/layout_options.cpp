@@ -1,5 +1,8 @@
 #include "layout_options.h"
 
+#include <filesystem>
+
+#include "base/bytes.h"
 #include "base/error.h"
 #include "shardpipe/world.h"
 
@@ -7,7 +10,8 @@ namespace shardpipe::cli {
 
 void add_run_options(CLI::App& app, RunOptions& options) {
   LayoutOptions& layout = options.plan.layout;
-  app.add_option("--model", options.model, "Hugging Face folder")->required();
+  app.add_option("--model", options.model, "Hugging Face folder, or a program from torch.export (FILE.pt2)")
+      ->required();
   app.add_option("--pp", layout.pp, "pipeline stages")->group("Layout");
   app.add_option("--tp", layout.tp, "ranks that share each matrix (this version: 1)")->group("Layout");
   app.add_option("--dp", layout.dp, "replicas (this version: 1)")->group("Layout");
@@ -16,7 +20,10 @@ void add_run_options(CLI::App& app, RunOptions& options) {
       ->group("Layout")
       ->check(CLI::PositiveNumber);
   app.add_option("--virtual", options.virtual_stages, "stages a rank (this version: 1)")->group("Layout");
-  app.add_option("--split", layout.split, "where to cut: even")->group("Layout");
+  app.add_option("--split", layout.split, "where to cut: even, equal_size, threshold:BYTES or balanced")
+      ->group("Layout");
+  app.add_option("--memory", options.memory, "most that a rank's weights may take (300000, 512M, 1.5GiB)")
+      ->group("Layout");
   app.add_option("--cuts", layout.cuts, "modules to cut after, comma-separated (\"<NAME\": before)")
       ->group("Layout")
       ->delimiter(',');
@@ -34,7 +41,10 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("--config", "JSON file with these options by name; the command line wins")->group("Run");
 }
 
-void check(const RunOptions& options) {
+void check(RunOptions& options) {
+  if (!options.memory.empty()) {
+    options.plan.layout.memory_bytes = parse_bytes(options.memory, "--memory");
+  }
   const LayoutOptions& layout = options.plan.layout;
   for (const auto& [name, value] : {std::pair("--pp", layout.pp), {"--tp", layout.tp}, {"--dp", layout.dp}}) {
     if (value < 1 || value > 65536) {
@@ -56,6 +66,22 @@ void check(const RunOptions& options) {
   if (!(options.timeout_s > 0)) {
     throw_usage("--timeout is {} s, must be above 0", options.timeout_s);
   }
+}
+
+Model open_model(const RunOptions& options, const std::string& weights) {
+  if (!std::filesystem::is_regular_file(options.model)) {
+    if (!weights.empty()) {
+      throw_usage("--weights goes with an exported program, {} is none", options.model);
+    }
+    return Model::from_folder(options.model, options.dtype);
+  }
+  if (!options.dtype.empty()) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("--dtype {}: an exported program has the types it was exported with", options.dtype),
+        "export it in that type");
+  }
+  return Model::from_exported(options.model, weights);
 }
 
 bool must_launch(const RunOptions& options) {

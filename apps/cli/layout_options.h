@@ -4,6 +4,7 @@
 #include <string>
 
 #include "commands.h"
+#include "shardpipe/model.h"
 #include "shardpipe/options.h"
 
 namespace shardpipe::cli {
@@ -18,13 +19,18 @@ struct RunOptions {
   double timeout_s = 300;
   int virtual_stages = 1;
   std::string tp_plan;
+  std::string memory;
 };
 
 /// Adds --model, the layout and --config to a command.
 void add_run_options(CLI::App& app, RunOptions& options);
 
-/// Throws Error(usage) for values that no layout has and for what this version does not run yet.
-void check(const RunOptions& options);
+/// Reads --memory. Throws Error(usage) for values that no layout has and for what this version does not run yet.
+void check(RunOptions& options);
+
+/// The model that --model names: a Hugging Face folder, or an exported program with `weights` beside it. Throws
+/// Error(usage) for what does not go together.
+Model open_model(const RunOptions& options, const std::string& weights);
 
 /// Whether the process must start the ranks itself: the layout has several and nobody started this process as one.
 bool must_launch(const RunOptions& options);

@@ -9,6 +9,7 @@
 #include "shardpipe/export.h"
 #include "shardpipe/model.h"
 #include "shardpipe/options.h"
+#include "shardpipe/tensors.h"
 #include "shardpipe/world.h"
 
 namespace shardpipe {
@@ -33,6 +34,14 @@ class SHARDPIPE_API Plan {
 /// model.
 SHARDPIPE_API Plan make_plan(const Model& model, World& world, const PlanOptions& options);
 
+/// What Engine::run gives.
+struct RunResult {
+  NamedTensors outputs;  ///< in the program's order, on the rank that gets them; numbers are tensors without dimensions
+  NamedTensors gradients;  ///< of the loss, on rank 0: by parameter, a tied one under each of its names
+  int chunks = 1;          ///< microbatches that the batch was cut into
+  StepStats stats;         ///< of this rank
+};
+
 /// This rank's part of a model, ready to run.
 class SHARDPIPE_API Engine {
  public:
@@ -40,6 +49,11 @@ class SHARDPIPE_API Engine {
   Engine(const Plan& plan, World& world);
   ~Engine();
   Engine(Engine&&) noexcept;
+
+  /// One forward of a batch, cut into microbatches and joined again; with RunOptions::loss its backward too.
+  /// Collective: rank 0's inputs and options count, the others may pass none. Loss and gradients are those of the uncut
+  /// batch. Throws Error(usage) for inputs and names that do not fit the model.
+  RunResult run(const NamedTensors& inputs, const RunOptions& options = {});
 
   int64_t parameter_bytes() const;
   /// Bytes of the mapped checkpoint that this process has touched.

@@ -20,8 +20,12 @@ class SHARDPIPE_API Model {
   /// not known; Error(input) when a file is damaged.
   static Model from_folder(const std::filesystem::path& folder, const std::string& dtype = {});
 
+  /// A torch.export file (.pt2). `weights`: a folder or file with the model's weights by their names, for archives
+  /// without them; empty for those in the archive. Throws Error(usage) when there is no such file.
+  static Model from_exported(const std::filesystem::path& file, const std::filesystem::path& weights = {});
+
   const std::filesystem::path& folder() const;
-  /// As config.json has them.
+  /// As config.json has them; these and what follows throw Error(usage) for an exported program.
   int64_t vocab_size() const;
   int64_t max_positions() const;
   /// generation_config.json's, else config.json's: a number or a list; empty when there is none.

@@ -1,6 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,16 +15,41 @@ struct LayoutOptions {
   int dp = 1;                     ///< replicas; this version: 1
   int tp = 1;                     ///< ranks that share each matrix; this version: 1
   int chunks = 0;                 ///< microbatches that a batch is cut into; 0 = the fewest that fill the pipeline
-  std::string split = "even";     ///< policy that places the cuts: even
+  std::string split = "even";     ///< policy that places the cuts: even, equal_size, threshold:BYTES, balanced
   std::vector<std::string> cuts;  ///< modules to cut after ("<NAME": before); overrides split
   std::string schedule = "fill-drain";  ///< order of the work: fill-drain
+  int64_t memory_bytes = 0;             ///< most that the weights of one rank may take; 0 = no limit
 };
+
+/// A split policy of one's own: from the model's module paths, in the order in which they run, to the modules to cut
+/// after, as in LayoutOptions::cuts.
+using SplitFunction = std::function<std::vector<std::string>(const std::vector<std::string>& modules, int stages)>;
 
 /// What make_plan() is told besides the model.
 struct PlanOptions {
   LayoutOptions layout;
   int threads = 0;               ///< per rank; 0 = cores / ranks of the host, at least 1
   std::string kernels = "auto";  ///< "auto", or "reference": PyTorch's own operators everywhere
+  SplitFunction split;           ///< overrides layout.split; layout.cuts overrides both
+  bool gradients = false;        ///< gradients will be asked for: only operators that have one are used
+};
+
+/// How the microbatches' values of an output become the batch's.
+struct MergeRule {
+  enum class Kind { cat, sum, mean, last };
+  Kind kind = Kind::cat;
+  int dim = 0;  ///< of cat
+};
+
+/// How one forward of a batch is run. Rules that are not given follow from the program's named batch dimension: inputs
+/// without it are replicated, outputs with it are concatenated; a program without named dimensions is cut and joined on
+/// dimension 0.
+struct RunOptions {
+  int chunks = 0;                                   ///< microbatches; 0 = the layout's
+  std::map<std::string, std::optional<int>> chunk;  ///< by input: the dimension to cut; nullopt = give it whole to all
+  std::map<std::string, MergeRule> merge;           ///< by output
+  std::string loss;                                 ///< output that gradients are of; empty = none are computed
+  bool outputs_on_last = false;                     ///< leave the outputs on the last stage's rank, not on rank 0
 };
 
 /// How text is continued: greedily. Beams and sampling follow in a later version.

@@ -6,30 +6,10 @@
 #include "api/impl.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "checkpoint/names.h"
 #include "generate/session.h"
 
 namespace shardpipe {
 namespace {
-
-// Finds each weight of the model in the checkpoint, by names alone: a missing one is refused before any rank loads.
-std::map<std::string, std::string> find_weights(const hf::FolderModel& model, graph::Graph& graph) {
-  const auto checkpoint = checkpoint::Checkpoint::open_folder(model.folder);
-  std::vector<checkpoint::WantedTensor> wanted;
-  for (const graph::ValueId id : graph.used_tensors()) {
-    const graph::Value& value = graph.values[static_cast<size_t>(id)];
-    if (value.kind == graph::ValueKind::parameter ||
-        (value.kind == graph::ValueKind::buffer && !value.content.defined())) {
-      wanted.push_back(
-          {value.name, graph::evaluate(value.shape.value(), {}),
-           value.kind == graph::ValueKind::parameter ? checkpoint::WantedKind::parameter
-                                                     : checkpoint::WantedKind::buffer});
-    }
-  }
-  const checkpoint::Resolution found = checkpoint::resolve_names(*checkpoint, wanted, model.names);
-  checkpoint::warn_of_surplus(found, *checkpoint);
-  return found.source;
-}
 
 int default_threads(const comm::World& world) {
   const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
@@ -60,15 +40,14 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
               options.layout.tp, mesh.world_size(), ranks.size()),
           "start as many processes as the layout has ranks");
     }
-    const hf::FolderModel& loaded = model.impl().loaded();
-    plan::ModelDescription description{loaded.folder.string(), loaded.family, loaded.graph, loaded.dtype, {}};
-    description.weights = find_weights(loaded, description.graph);
+    const plan::ModelDescription description = model.impl().describe();
     PlanOptions chosen = options;
     if (chosen.threads < 0) {
       throw_usage("--threads is {}, must be at least 1", chosen.threads);
     }
     chosen.threads = chosen.threads == 0 ? default_threads(ranks) : chosen.threads;
-    result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{plan::make_plan(description, chosen)});
+    result.impl_ =
+        std::make_shared<Plan::Impl>(Plan::Impl{plan::make_plan(description, chosen), model.impl().input_check()});
     bytes = plan::serialize(result.impl_->plan);
   }
   ranks.broadcast(bytes, 0);
@@ -79,9 +58,22 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
   return result;
 }
 
-Engine::Engine(const Plan& plan, World& world) : impl_(std::make_unique<Impl>(plan.impl().plan, world.impl().world)) {}
+Engine::Engine(const Plan& plan, World& world) : impl_(std::make_unique<Impl>(plan.impl(), world.impl().world)) {}
 Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
+
+RunResult Engine::run(const NamedTensors& inputs, const RunOptions& options) {
+  const plan::Plan& plan = impl_->engine.plan();
+  for (const graph::Value& value : plan.graph.values) {
+    if (value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence) {
+      throw Error(
+          ErrorCode::usage, "a program that generates, with caches of its own, is not run on a batch of tensors",
+          "use generate, or an exported program (FILE.pt2)");
+    }
+  }
+  runtime::BatchResult result = runtime::run_batch(impl_->engine, inputs, options, impl_->check);
+  return {std::move(result.outputs), std::move(result.gradients), result.microbatches, result.stats};
+}
 
 int64_t Engine::parameter_bytes() const {
   return impl_->engine.parameter_bytes();
@@ -98,7 +90,7 @@ GenerateResult generate(
     const TokenCallback& on_token,
     const std::string& tokenizer_folder) {
   runtime::Engine& stage = engine.impl().engine;
-  comm::World& ranks = stage.world();
+  comm::World& ranks = engine.impl().world;
   std::string bytes;
   if (ranks.rank() == 0) {
     if (options.max_new_tokens < 1) {

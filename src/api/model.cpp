@@ -6,17 +6,23 @@
 namespace shardpipe {
 
 const hf::FolderModel& Model::Impl::loaded() const {
+  if (is_exported) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("{} is an exported program, which has no caches to generate with", folder.string()),
+        "give a Hugging Face folder, or use shardpipe run");
+  }
   const std::scoped_lock lock(mutex_);
   if (!loaded_) {
     // Whether a head is tied may depend on the weights. What is wrong with them is said after what is wrong with the
     // configuration: make_plan opens them again.
-    std::shared_ptr<const checkpoint::Checkpoint> weights;
+    std::shared_ptr<const checkpoint::Checkpoint> tensors;
     try {
-      weights = checkpoint::Checkpoint::open_folder(folder);
+      tensors = checkpoint::Checkpoint::open_folder(folder);
     } catch (const Error&) {
-      weights.reset();
+      tensors.reset();
     }
-    loaded_ = std::make_unique<const hf::FolderModel>(hf::load_folder_model(folder, dtype, weights.get()));
+    loaded_ = std::make_unique<const hf::FolderModel>(hf::load_folder_model(folder, dtype, tensors.get()));
   }
   return *loaded_;
 }
@@ -31,6 +37,19 @@ Model Model::from_folder(const std::filesystem::path& folder, const std::string&
           ErrorCode::usage, fmt::format("--dtype \"{}\" is not known", dtype), "use float32, bfloat16 or float16");
     }
   }
+  Model model;
+  model.impl_ = std::move(impl);
+  return model;
+}
+
+Model Model::from_exported(const std::filesystem::path& file, const std::filesystem::path& weights) {
+  if (!std::filesystem::is_regular_file(file)) {
+    throw_usage("there is no file {}", file.string());
+  }
+  auto impl = std::make_shared<Impl>();
+  impl->folder = std::filesystem::absolute(file).lexically_normal();
+  impl->is_exported = true;
+  impl->weights = weights.empty() ? weights : std::filesystem::absolute(weights).lexically_normal();
   Model model;
   model.impl_ = std::move(impl);
   return model;

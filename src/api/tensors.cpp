@@ -2,8 +2,27 @@
 
 #include "base/error.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/safetensors_writer.h"
+#include "graph/graph.h"
 
 namespace shardpipe {
+
+NamedTensors read_tensors(const std::filesystem::path& path) {
+  const auto file = checkpoint::SafetensorsFile::open(path);
+  NamedTensors tensors;
+  for (const checkpoint::TensorInfo& info : file->tensors()) {
+    tensors.emplace_back(info.name, file->tensor(info.name));
+  }
+  return tensors;
+}
+
+void write_tensors(const std::filesystem::path& path, const NamedTensors& tensors) {
+  checkpoint::write_safetensors(path, tensors);
+}
+
+std::string dtype_name(const at::Tensor& tensor) {
+  return graph::dtype_name(tensor.scalar_type());
+}
 
 std::vector<std::vector<int64_t>> read_input_ids(const std::filesystem::path& path) {
   const auto file = checkpoint::SafetensorsFile::open(path);

@@ -11,7 +11,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-class Driver : public runtime::StepDriver {
+class Driver : public runtime::TokenDriver {
  public:
   Driver(const Request& request, std::shared_ptr<const text::Tokenizer> tokenizer, const TokenCallback& on_token)
       : sampler_(request.options, std::move(tokenizer)), on_token_(on_token) {
@@ -38,10 +38,10 @@ class Driver : public runtime::StepDriver {
 
   bool active(int microbatch) const override { return at(microbatch).active(); }
   const graph::Dimensions& dimensions(int microbatch) const override { return at(microbatch).dimensions(); }
-  at::Tensor input(int microbatch, const std::string& name) override { return at(microbatch).input(name); }
+  c10::IValue input(int microbatch, const std::string& name) override { return at(microbatch).input(name); }
   at::Tensor tokens(int microbatch) override { return at(microbatch).choices(); }
 
-  void outputs(int microbatch, const std::vector<std::pair<std::string, at::Tensor>>& values) override {
+  void outputs(int microbatch, const std::vector<std::pair<std::string, c10::IValue>>& values) override {
     Lane& lane = lanes_[static_cast<size_t>(microbatch)];
     const auto logits = std::find_if(values.begin(), values.end(), [](const auto& v) { return v.first == "logits"; });
     if (logits == values.end()) {
@@ -51,7 +51,7 @@ class Driver : public runtime::StepDriver {
     for (const size_t slot : lane.active_rows()) {
       rows.push_back(&lane.rows()[slot]);
     }
-    lane.set_choices(sampler_.choose(logits->second, rows));
+    lane.set_choices(sampler_.choose(logits->second.toTensor(), rows));
   }
 
   void advance(int microbatch) override {
@@ -120,7 +120,7 @@ GenerateResult generate(runtime::Engine& engine, const Request& request, const T
 
   const plan::Plan& plan = engine.plan();
   const schedule::Schedule lowered =
-      schedule::lower_forward(schedule::fill_drain(plan.layout.pp, request.lanes), plan.stage_edges());
+      schedule::lower(schedule::fill_drain(plan.layout.pp, request.lanes), plan.stage_edges());
   const auto stage = static_cast<size_t>(engine.stage());
   const auto first = schedule::add_token_exchange(lowered, true).ranks[stage];
   const auto step = schedule::add_token_exchange(lowered, false).ranks[stage];

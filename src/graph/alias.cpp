@@ -45,6 +45,24 @@ bool writes_silently(const Node& node, size_t argument) {
   return training == nullptr || !training->isBool() || training->toBool();
 }
 
+// What the branches of a cond write of their inputs.
+void add_branch_writes(const Node& node, const std::vector<ValueId>& root, std::vector<ValueId>& writes) {
+  for (const std::shared_ptr<const Graph>& branch : node.branches) {
+    const AliasAnalysis inner = analyse_aliases(*branch);
+    for (const std::vector<ValueId>& written : inner.writes) {
+      for (const ValueId id : written) {
+        const auto input = std::find(branch->inputs.begin(), branch->inputs.end(), id);
+        const auto at = static_cast<size_t>(input - branch->inputs.begin()) + 1;
+        const ValueId* operand =
+            input != branch->inputs.end() && at < node.arguments.size() ? node.arguments[at].as_value() : nullptr;
+        if (operand != nullptr) {
+          writes.push_back(root[static_cast<size_t>(*operand)]);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 AliasAnalysis analyse_aliases(const Graph& graph) {
@@ -54,6 +72,9 @@ AliasAnalysis analyse_aliases(const Graph& graph) {
   analysis.writes.resize(graph.nodes.size());
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
     const Node& node = graph.nodes[n];
+    if (!node.branches.empty()) {
+      add_branch_writes(node, analysis.root, analysis.writes[n]);
+    }
     if (!node.op) {
       continue;
     }

@@ -1,6 +1,10 @@
 #include "graph/executor.h"
 
+#include <ATen/ops/scalar_tensor.h>
+
 #include "base/error.h"
+#include "graph/autocast.h"
+#include "graph/scalar.h"
 
 namespace shardpipe::graph {
 namespace {
@@ -9,31 +13,65 @@ size_t index(ValueId id) {
   return static_cast<size_t>(id);
 }
 
+bool is_tensor(const c10::Type& type) {
+  return type.kind() == c10::TypeKind::OptionalType ? is_tensor(*type.containedType(0))
+                                                    : type.kind() == c10::TypeKind::TensorType;
+}
+
+// Python's `x + 1`: the 1 as a tensor that leaves the dtype of the result to x.
+at::Tensor wrapped_number(const c10::IValue& number) {
+  const at::ScalarType dtype = number.isBool()            ? at::kBool
+                               : number.isInt()           ? at::kLong
+                               : number.isComplexDouble() ? at::kComplexDouble
+                                                          : at::kDouble;
+  at::Tensor tensor = at::scalar_tensor(number.toScalar(), dtype);
+  tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
+  return tensor;
+}
+
+// Type of an argument of a node: cond and the scalar operators take anything as it is.
+c10::TypePtr type_of(const Node& node, size_t argument) {
+  return node.op ? node.op->schema().arguments()[argument].type() : c10::TypePtr(c10::AnyType::get());
+}
+
 }  // namespace
 
 Executor::Executor(const Graph& graph, std::span<const ValueId> keep) : graph_(graph), slots_(graph.values.size()) {
   for (const Node& node : graph_.nodes) {
     for (size_t a = 0; a < node.arguments.size(); ++a) {
-      const c10::TypePtr type = node.op ? node.op->schema().arguments()[a].type() : c10::TypePtr(c10::IntType::get());
-      operands_.push_back(operand(node.arguments[a], type));
+      operands_.push_back(operand(node.arguments[a], type_of(node, a)));
     }
     results_.insert(results_.end(), node.results.begin(), node.results.end());
     steps_.push_back(
-        {node.op, node.scalar, node.returns_list(), !node.grad_enabled, static_cast<uint32_t>(node.arguments.size()),
-         static_cast<uint32_t>(node.results.size())});
+        {node.op, node.scalar, node.returns_list(), !node.grad_enabled, autocast_index(node.autocast),
+         node.branches.empty() ? -1 : static_cast<int32_t>(branches_.size()),
+         static_cast<uint32_t>(node.arguments.size()), static_cast<uint32_t>(node.results.size())});
+    for (const std::shared_ptr<const Graph>& branch : node.branches) {
+      branches_.emplace_back(*branch);
+    }
   }
   find_last_uses(keep);
   stack_.reserve(64);
 }
 
+int32_t Executor::autocast_index(const std::optional<Autocast>& state) {
+  auto found = std::find(autocasts_.begin(), autocasts_.end(), state);
+  if (found == autocasts_.end()) {
+    found = autocasts_.insert(autocasts_.end(), state);
+  }
+  return static_cast<int32_t>(found - autocasts_.begin());
+}
+
 Executor::Operand Executor::operand(const Argument& argument, const c10::TypePtr& type) {
   if (const ValueId* id = argument.as_value()) {
-    return {Source::slot, *id};
+    const bool wrap = is_tensor(*type) && graph_.values[index(*id)].type != ValueType::tensor;
+    return {wrap ? Source::number : Source::slot, *id};
   }
   if (const ArgumentList* items = argument.as_list()) {
     return list_operand(*items, type);
   }
-  constants_.push_back(*argument.as_constant());
+  const c10::IValue& constant = *argument.as_constant();
+  constants_.push_back(constant.isScalar() && is_tensor(*type) ? c10::IValue(wrapped_number(constant)) : constant);
   return {Source::constant, static_cast<int32_t>(constants_.size() - 1)};
 }
 
@@ -77,6 +115,9 @@ void Executor::find_last_uses(std::span<const ValueId> keep) {
     outlives(output.value);
   }
   std::for_each(keep.begin(), keep.end(), outlives);
+  for (const Update& update : graph_.updates) {
+    needed[index(update.value)] = true;
+  }
 
   const std::function<void(Operand&)> read = [&](Operand& operand) {
     if (operand.source == Source::list) {
@@ -84,6 +125,8 @@ void Executor::find_last_uses(std::span<const ValueId> keep) {
       std::for_each(items.rbegin(), items.rend(), read);
     } else if (operand.source == Source::slot && !needed[index(operand.index)]) {
       operand.source = Source::last_use;
+      needed[index(operand.index)] = true;
+    } else if (operand.source == Source::number) {
       needed[index(operand.index)] = true;
     }
   };
@@ -148,49 +191,33 @@ inline void Executor::push(const Operand& operand) {
     case Source::last_use:
       stack_.push_back(std::move(slots_[at]));  // leaves None
       return;
+    case Source::number:
+      stack_.push_back(wrapped_number(slots_[at]));
+      return;
     case Source::list:
       stack_.push_back(build(lists_[at]));
       return;
   }
 }
 
-// Python's semantics, which exported programs mean: floor division, and a remainder of the divisor's sign.
-void Executor::call_scalar(ScalarOperator op) {
-  const int64_t a = stack_[0].toInt();
-  const int64_t b = stack_[1].toInt();
-  int64_t result = 0;
-  bool overflow = false;
-  switch (op) {
-    case ScalarOperator::add:
-      overflow = __builtin_add_overflow(a, b, &result);
-      break;
-    case ScalarOperator::sub:
-      overflow = __builtin_sub_overflow(a, b, &result);
-      break;
-    case ScalarOperator::mul:
-      overflow = __builtin_mul_overflow(a, b, &result);
-      break;
-    case ScalarOperator::floordiv:
-    case ScalarOperator::mod: {
-      if (b == 0) {
-        throw_internal("division of {} by zero", a);
-      }
-      overflow = b == -1 && __builtin_sub_overflow(int64_t{0}, a, &result);
-      if (overflow) {
-        break;
-      }
-      const bool down = a % b != 0 && (a < 0) != (b < 0);
-      result = op == ScalarOperator::floordiv ? a / b - (down ? 1 : 0) : a % b + (down ? b : 0);
-      break;
-    }
-    case ScalarOperator::none:
-      throw_internal("a node without an operator");
+// The condition and the inputs are on the stack; leaves the outputs there.
+void Executor::call_branch(const Step& step) {
+  const c10::IValue& condition = stack_[0];
+  const bool yes = condition.isTensor() ? condition.toTensor().item<bool>() : condition.toBool();
+  Executor& branch = branches_[static_cast<size_t>(step.branches) + (yes ? 0 : 1)];
+  const std::vector<ValueId>& inputs = branch.graph_.inputs;
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    branch.set(inputs[i], std::move(stack_[i + 1]));
   }
-  if (overflow) {
-    throw_internal("{} of {} and {} exceeds 64 bits", to_string(op), a, b);
-  }
+  branch.run();
   stack_.clear();
-  stack_.emplace_back(result);
+  for (const Output& output : branch.graph_.outputs) {
+    stack_.push_back(branch.get(output.value));
+  }
+  branch.release_results();
+  for (const ValueId input : inputs) {
+    branch.set(input, {});
+  }
 }
 
 inline void Executor::store_results(const Step& step, const ValueId* results) {
@@ -233,6 +260,8 @@ void Executor::run() {
   }
   const bool grad = c10::GradMode::is_enabled();
   const c10::AutoGradMode restore(grad);
+  AutocastScope autocast_scope;
+  int32_t autocast = 0;
   bool no_grad = false;
   const Operand* operand = operands_.data();
   const ValueId* result = results_.data();
@@ -245,15 +274,32 @@ void Executor::run() {
         no_grad = step.no_grad;
         c10::GradMode::set_enabled(grad && !no_grad);
       }
+      if (step.autocast != autocast) {
+        autocast = step.autocast;
+        autocast_scope.enter(autocasts_[static_cast<size_t>(autocast)]);
+      }
       if (step.op) {
         step.op->callBoxed(stack_);
+      } else if (step.branches >= 0) {
+        call_branch(step);
       } else {
-        call_scalar(step.scalar);
+        c10::IValue value = compute(step.scalar, stack_);
+        stack_.clear();
+        stack_.push_back(std::move(value));
       }
       store_results(step, result);
       result += step.num_results;
     } catch (...) {
       rethrow(step);
+    }
+  }
+  for (const Update& update : graph_.updates) {
+    slots_[index(update.state)] = slots_[index(update.value)].toTensor().detach();
+  }
+  for (const Update& update : graph_.updates) {
+    const bool is_kept = std::find(kept_.begin(), kept_.end(), update.value) != kept_.end();
+    if (!is_kept && graph_.values[index(update.value)].kind == ValueKind::result) {
+      slots_[index(update.value)] = {};
     }
   }
 }

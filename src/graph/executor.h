@@ -27,19 +27,19 @@ class Executor {
   /// Gives a value that no node computes. Throws Error(internal) for a node's result and for an id that is none.
   void set(ValueId id, c10::IValue value);
 
-  /// Runs all nodes. Throws Error(internal) naming the node and its module when an operator throws, and the value when
-  /// one was never set. Errors of Shardpipe's own operators keep their code. After an error the results are released
-  /// and run() may be called again.
+  /// Runs all nodes, then binds each updated state to its new value, detached. Throws Error(internal) naming the node
+  /// and its module when an operator throws, and the value when one was never set. Errors of Shardpipe's own operators
+  /// keep their code. After an error the results are released and run() may be called again.
   void run();
 
-  /// An output or kept value of the last run.
+  /// An output or kept value of the last run; of a state what the last run left.
   const c10::IValue& get(ValueId id) const { return slots_[static_cast<size_t>(id)]; }
 
   /// Drops the outputs and kept values of the last run, so that their memory can be reused.
   void release_results();
 
  private:
-  enum class Source : uint8_t { constant, slot, last_use, list };
+  enum class Source : uint8_t { constant, slot, last_use, number, list };
   struct Operand {
     Source source;
     int32_t index;  // into constants_, slots_ or lists_
@@ -53,6 +53,8 @@ class Executor {
     ScalarOperator scalar;
     bool returns_list;
     bool no_grad;
+    int32_t autocast;  // into autocasts_
+    int32_t branches;  // into branches_; -1: not a cond
     uint32_t num_operands;
     uint32_t num_results;
   };
@@ -63,7 +65,8 @@ class Executor {
   void prepare();
   void push(const Operand& operand);
   c10::IValue build(const List& list);
-  void call_scalar(ScalarOperator op);
+  void call_branch(const Step& step);
+  int32_t autocast_index(const std::optional<Autocast>& state);
   void store_results(const Step& step, const ValueId* results);
   [[noreturn]] void rethrow(const Step& step);
 
@@ -76,6 +79,8 @@ class Executor {
   std::vector<Operand> operands_;                      // of all steps, in order
   std::vector<ValueId> results_;                       // of all steps; kNoValue where nobody reads it
   std::vector<ValueId> kept_;                          // results that outlive the run
+  std::vector<std::optional<Autocast>> autocasts_ = {std::nullopt};
+  std::vector<Executor> branches_;  // two a cond: of true, of false
   torch::jit::Stack stack_;
   bool ready_ = false;
 };

@@ -9,15 +9,7 @@
 namespace shardpipe::graph {
 namespace {
 
-constexpr std::array<std::pair<ScalarOperator, const char*>, 5> kScalarOperators = {{
-    {ScalarOperator::add, "add"},
-    {ScalarOperator::sub, "sub"},
-    {ScalarOperator::mul, "mul"},
-    {ScalarOperator::floordiv, "floordiv"},
-    {ScalarOperator::mod, "mod"},
-}};
-
-constexpr std::array<std::pair<at::ScalarType, const char*>, 18> kDtypes = {{
+constexpr std::array<std::pair<at::ScalarType, const char*>, 21> kDtypes = {{
     {at::kFloat, "float32"},
     {at::kDouble, "float64"},
     {at::kHalf, "float16"},
@@ -33,6 +25,9 @@ constexpr std::array<std::pair<at::ScalarType, const char*>, 18> kDtypes = {{
     {at::kUInt64, "uint64"},
     {at::kFloat8_e4m3fn, "float8_e4m3fn"},
     {at::kFloat8_e5m2, "float8_e5m2"},
+    {at::kFloat8_e4m3fnuz, "float8_e4m3fnuz"},
+    {at::kFloat8_e5m2fnuz, "float8_e5m2fnuz"},
+    {at::kFloat8_e8m0fnu, "float8_e8m0fnu"},
     {at::kComplexHalf, "complex32"},
     {at::kComplexFloat, "complex64"},
     {at::kComplexDouble, "complex128"},
@@ -52,7 +47,7 @@ void collect(const Argument& argument, std::vector<ValueId>& ids) {
 
 std::string Node::op_name() const {
   if (!op) {
-    return std::string("scalar::") + to_string(scalar);
+    return branches.empty() ? std::string("scalar::") + to_string(scalar) : "cond";
   }
   const c10::OperatorName& name = op->operator_name();
   return name.overload_name.empty() ? name.name : name.name + "." + name.overload_name;
@@ -106,6 +101,10 @@ std::vector<ValueId> Graph::used_tensors() const {
   for (const Output& output : outputs) {
     used[static_cast<size_t>(output.value)] = true;
   }
+  for (const Update& update : updates) {
+    used[static_cast<size_t>(update.state)] = true;
+    used[static_cast<size_t>(update.value)] = true;
+  }
   std::vector<ValueId> ids;
   for (size_t id = 0; id < values.size(); ++id) {
     const ValueKind kind = values[id].kind;
@@ -126,24 +125,6 @@ c10::OperatorHandle find_operator(const std::string& qualified_name) {
     throw_input("unknown operator {}", qualified_name);
   }
   return *handle;
-}
-
-const char* to_string(ScalarOperator op) {
-  for (const auto& [which, name] : kScalarOperators) {
-    if (which == op) {
-      return name;
-    }
-  }
-  return "none";
-}
-
-std::optional<ScalarOperator> parse_scalar_operator(std::string_view name) {
-  for (const auto& [which, text] : kScalarOperators) {
-    if (name == text) {
-      return which;
-    }
-  }
-  return std::nullopt;
 }
 
 std::string dtype_name(at::ScalarType dtype) {

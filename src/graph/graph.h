@@ -68,21 +68,69 @@ struct Argument {
   Argument(std::in_place_type_t<T> type, X&& x) : is(type, std::forward<X>(x)) {}
 };
 
-/// Integer arithmetic on sizes, which the dispatcher has no operators for.
-enum class ScalarOperator { none, add, sub, mul, floordiv, mod };
+/// Arithmetic on sizes and what is computed from them, which the dispatcher has no operators for: Python's, on its int,
+/// float and bool. See scalar.h.
+enum class ScalarOperator {
+  none,
+  add,
+  sub,
+  mul,
+  floordiv,
+  mod,
+  truediv,
+  pow,
+  min,
+  max,
+  eq,
+  ne,
+  lt,
+  le,
+  gt,
+  ge,
+  logical_and,
+  logical_or,
+  neg,
+  absolute,
+  logical_not,
+  trunc,
+  floor,
+  ceil,
+  round,
+  sqrt,
+  to_float,
+  same,
+  choose,
+};
+
+/// The autocast state that a node was recorded under.
+struct Autocast {
+  at::ScalarType dtype = at::kBFloat16;
+  bool enabled = true;
+  bool cache = true;   ///< casts of parameters are kept until the region ends
+  int32_t region = 0;  ///< number of the outermost region, so that neighbouring ones share no casts
+  bool operator==(const Autocast&) const = default;
+};
+
+struct Graph;
 
 /// One operator call. Arguments follow the operator's schema, all of them, defaults included. Results follow its
 /// returns; of an operator that returns one Tensor[] (split, linear_group) they are the items of the list.
+/// A number (constant or value) where the schema says Tensor is a wrapped number, as in Python's `x + 1`: a tensor
+/// without dimensions that does not take part in type promotion.
 struct Node {
   int32_t id = 0;                              ///< fixed before any pass, survives them; unique in the graph
-  std::optional<c10::OperatorHandle> op = {};  ///< resolved once; absent for a scalar operator
+  std::optional<c10::OperatorHandle> op = {};  ///< resolved once; absent for a scalar operator and for cond
   ScalarOperator scalar = ScalarOperator::none;
   std::vector<Argument> arguments = {};
   std::vector<ValueId> results = {};
-  std::string module = {};   ///< path of the module that called it: "model.layers.3.mlp"
-  bool grad_enabled = true;  ///< false inside a no_grad region
+  std::string module = {};                ///< path of the module that called it: "model.layers.3.mlp"
+  bool grad_enabled = true;               ///< false inside a no_grad region
+  std::optional<Autocast> autocast = {};  ///< absent: the caller's
+  /// Of cond: what runs when the first argument is true, and when it is false. The further arguments are the inputs of
+  /// both, their outputs are the results.
+  std::vector<std::shared_ptr<const Graph>> branches = {};
 
-  /// "aten::add.Tensor" or "scalar::mul"
+  /// "aten::add.Tensor", "scalar::mul" or "cond"
   std::string op_name() const;
   /// True when the operator returns one Tensor[], so that `results` are its items.
   bool returns_list() const;
@@ -90,6 +138,13 @@ struct Node {
 
 struct Output {
   std::string name;
+  ValueId value = kNoValue;
+};
+
+/// A state that becomes a value after all nodes have run: it is bound to the value, not overwritten, since the backward
+/// pass may need what it was.
+struct Update {
+  ValueId state = kNoValue;
   ValueId value = kNoValue;
 };
 
@@ -101,6 +156,7 @@ struct Graph {
   std::vector<Node> nodes;
   std::vector<ValueId> inputs;  ///< in the order of the caller's signature
   std::vector<Output> outputs;
+  std::vector<Update> updates;
   std::map<std::string, std::string> modules;  ///< module path -> class name, for policies that look for layers
 
   ValueId add_value(Value value);
@@ -109,12 +165,13 @@ struct Graph {
   /// The values a node (or one argument) reads, lists flattened, in argument order; with repetitions.
   static std::vector<ValueId> operands(const Node& node);
   static std::vector<ValueId> operands(const Argument& argument);
-  /// Parameters, buffers and states that some node or output uses, in id order.
+  /// Parameters, buffers and states that some node, output or update uses, in id order.
   std::vector<ValueId> used_tensors() const;
 };
 
 /// "aten::add.Tensor" -> its handle. Throws Error(input) naming an operator that the dispatcher does not know.
 c10::OperatorHandle find_operator(const std::string& qualified_name);
+/// "add", "floordiv", …; "none" for none. The reverse returns nullopt for an unknown name.
 const char* to_string(ScalarOperator op);
 std::optional<ScalarOperator> parse_scalar_operator(std::string_view name);
 /// "float32", "int64", …: PyTorch's names. The reverse returns nullopt for an unknown name.

@@ -194,6 +194,11 @@ Argument Line::argument(int depth) {
     list([&] { items.push_back(boolean()); });
     return Argument(c10::IValue(items));
   }
+  if (accept("strings")) {
+    c10::List<std::string> items;
+    list([&] { items.push_back(quoted()); });
+    return Argument(c10::IValue(items));
+  }
   if (accept("none")) {
     return Argument(c10::IValue());
   }
@@ -217,6 +222,24 @@ Argument Line::argument(int depth) {
     }
   }
   return Argument(number());
+}
+
+Autocast Line::autocast() {
+  Autocast region;
+  const std::string name(word("_"));
+  const auto dtype = parse_dtype(name);
+  if (!dtype) {
+    fail("a dtype, not \"" + name + "\"");
+  }
+  region.dtype = *dtype;
+  expect(",");
+  region.enabled = boolean();
+  expect(",");
+  region.cache = boolean();
+  expect(",");
+  region.region = id(std::numeric_limits<int32_t>::max());
+  expect(")");
+  return region;
 }
 
 Size Line::size() {

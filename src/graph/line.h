@@ -31,6 +31,8 @@ class Line {
   ValueId value_id();
   c10::OperatorHandle op(const std::string& name);
   Argument argument(int depth = 0);
+  /// What follows "autocast(".
+  Autocast autocast();
   /// Sets type, dtype and shape of `value`.
   void type(Value& value);
 

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "graph/line.h"
+#include "graph/scalar.h"
 #include "graph/text.h"
 
 namespace shardpipe::graph {
@@ -57,6 +58,13 @@ class Parser {
     } else if (line.accept("module")) {
       std::string path = line.quoted();
       graph_.modules[std::move(path)] = line.quoted();
+    } else if (line.accept("update")) {
+      Update update;
+      update.state = line.value_id();
+      check_defined(line, update.state);
+      update.value = line.value_id();
+      check_defined(line, update.value);
+      graph_.updates.push_back(update);
     } else {
       line.expect("output");
       Output output;
@@ -67,9 +75,18 @@ class Parser {
     }
   }
 
+  /// The last node is a cond that has not both of its branches yet.
+  bool wants_branch() const { return !graph_.nodes.empty() && is_cond(graph_.nodes.back()) && missing() > 0; }
+  void add_branch(Graph branch) {
+    graph_.nodes.back().branches.push_back(std::make_shared<const Graph>(std::move(branch)));
+  }
+
   Graph take() { return std::move(graph_); }
 
  private:
+  static bool is_cond(const Node& node) { return !node.op && node.scalar == ScalarOperator::none; }
+  size_t missing() const { return 2 - graph_.nodes.back().branches.size(); }
+
   ValueId declaration(Line& line, ValueKind kind) {
     Value value;
     value.kind = kind;
@@ -113,7 +130,7 @@ class Parser {
         line.fail("a scalar operator, not " + name);
       }
       node.scalar = *scalar;
-    } else {
+    } else if (name != "cond") {
       node.op = line.op(name);
     }
     line.expect("(");
@@ -124,6 +141,9 @@ class Parser {
       line.expect(")");
     }
     node.grad_enabled = !line.accept("no_grad");
+    if (line.accept("autocast(")) {
+      node.autocast = line.autocast();
+    }
     line.expect("in");
     node.module = line.quoted();
     for (const ValueId operand : Graph::operands(node)) {
@@ -161,7 +181,8 @@ class Parser {
 }  // namespace
 
 Graph parse(std::string_view text, const std::string& where) {
-  Parser parser;
+  constexpr size_t kMaxDepth = 16;  // of branches in branches
+  std::vector<Parser> parsers(1);   // the graph, and inside of it the branches that are open
   int number = 0;
   size_t at = 0;
   do {
@@ -170,14 +191,27 @@ Graph parse(std::string_view text, const std::string& where) {
     at = end + 1;
     if (number == 1) {
       line.expect("shardpipe-graph 1");
+    } else if (parsers.back().wants_branch()) {
+      line.expect("branch");
+      if (parsers.size() > kMaxDepth) {
+        line.fail(fmt::format("branches in branches at most {} deep", kMaxDepth));
+      }
+      parsers.emplace_back();
+    } else if (parsers.size() > 1 && line.accept("end")) {
+      Graph branch = parsers.back().take();
+      parsers.pop_back();
+      parsers.back().add_branch(std::move(branch));
     } else {
-      parser.parse(line);
+      parsers.back().parse(line);
     }
     if (!line.done()) {
       line.fail("the end of the line");
     }
+    if (at >= text.size() && (parsers.size() > 1 || parsers.back().wants_branch())) {
+      line.fail("the branches of cond to follow");
+    }
   } while (at < text.size());
-  return parser.take();
+  return parsers.front().take();
 }
 
 }  // namespace shardpipe::graph

@@ -76,6 +76,9 @@ std::string constant(const c10::IValue& value) {
   if (value.isBoolList()) {
     return "bools" + list(value.toBoolList().vec(), [](bool item) { return std::string(item ? "true" : "false"); });
   }
+  if (value.isList() && value.toList().elementType()->kind() == c10::TypeKind::StringType) {
+    return "strings" + list(value.toListRef(), [](const c10::IValue& item) { return quote(item.toStringRef()); });
+  }
   throw_internal("an argument of kind {} cannot be printed", value.tagKind());
 }
 
@@ -150,10 +153,9 @@ std::string declaration(const Graph& graph, ValueId id) {
   return line + ": " + type(value) + "\n";
 }
 
-}  // namespace
-
-std::string print(const Graph& graph) {
-  std::string text = "shardpipe-graph 1\n";
+// All lines but the first.
+std::string body(const Graph& graph) {
+  std::string text;
   for (const std::string& name : graph.dimensions) {
     text += "dimension " + name + "\n";
   }
@@ -176,12 +178,29 @@ std::string print(const Graph& graph) {
     if (!node.grad_enabled) {
       text += " no_grad";
     }
+    if (node.autocast) {
+      const Autocast& region = *node.autocast;
+      text += fmt::format(
+          " autocast({}, {}, {}, {})", dtype_name(region.dtype), region.enabled, region.cache, region.region);
+    }
     text += " in " + quote(node.module) + "\n";
+    for (const std::shared_ptr<const Graph>& branch : node.branches) {
+      text += "branch\n" + body(*branch) + "end\n";
+    }
   }
   for (const Output& output : graph.outputs) {
     text += fmt::format("output {} %{}\n", quote(output.name), output.value);
   }
+  for (const Update& update : graph.updates) {
+    text += fmt::format("update %{} %{}\n", update.state, update.value);
+  }
   return text;
+}
+
+}  // namespace
+
+std::string print(const Graph& graph) {
+  return "shardpipe-graph 1\n" + body(graph);
 }
 
 }  // namespace shardpipe::graph

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "graph/alias.h"
+#include "graph/scalar.h"
 
 namespace shardpipe::graph {
 namespace {
@@ -14,7 +15,7 @@ bool fits(ValueType value, const c10::Type& type) {
     case c10::TypeKind::OptionalType:
       return fits(value, *type.containedType(0));
     case c10::TypeKind::TensorType:
-      return value == ValueType::tensor;
+      return value != ValueType::string;  // a number becomes a wrapped one
     case c10::TypeKind::IntType:
       return value == ValueType::integer;
     case c10::TypeKind::FloatType:
@@ -30,10 +31,23 @@ bool fits(ValueType value, const c10::Type& type) {
   }
 }
 
+// Unlike an argument, a result is never turned into another type.
+bool returns(ValueType value, const c10::Type& type) {
+  return type.kind() == c10::TypeKind::TensorType ? value == ValueType::tensor : fits(value, type);
+}
+
+// A Scalar, or a Tensor, which a number becomes.
+bool accepts_any_number(const c10::Type& type) {
+  return type.kind() == c10::TypeKind::OptionalType
+             ? accepts_any_number(*type.containedType(0))
+             : type.kind() == c10::TypeKind::TensorType || type.kind() == c10::TypeKind::NumberType;
+}
+
 // A tensor is never a constant argument: it is a buffer, which can be placed and printed.
 bool fits(const Graph& graph, const Argument& argument, const c10::Type& type) {
   if (const c10::IValue* constant = argument.as_constant()) {
-    return !constant->isTensor() && constant->type()->isSubtypeOf(type);
+    return !constant->isTensor() &&
+           (constant->type()->isSubtypeOf(type) || (constant->isScalar() && accepts_any_number(type)));
   }
   if (const ValueId* id = argument.as_value()) {
     return fits(graph.values[static_cast<size_t>(*id)].type, type);
@@ -67,6 +81,15 @@ class Verifier {
       }
       if (!in_range(output.value) || !defined_[index(output.value)]) {
         throw_internal("graph after {}: output \"{}\" is not defined", where_, output.name);
+      }
+    }
+    for (const Update& update : graph_.updates) {
+      const bool good = in_range(update.state) && graph_.values[index(update.state)].kind == ValueKind::state &&
+                        in_range(update.value) && defined_[index(update.value)] &&
+                        graph_.values[index(update.value)].type == ValueType::tensor;
+      if (!good) {
+        throw_internal(
+            "graph after {}: update of %{} by %{}: a state by a tensor is needed", where_, update.state, update.value);
       }
     }
     check_writes();
@@ -132,15 +155,17 @@ class Verifier {
         fail(node, fmt::format("%{} is used before it is defined", id));
       }
     }
-    const size_t expected = node.op ? node.op->schema().arguments().size() : 2;
+    if (!node.op && node.scalar == ScalarOperator::none) {
+      check_cond(node);
+      return;
+    }
+    const size_t expected = node.op ? node.op->schema().arguments().size() : num_arguments(node.scalar);
     if (node.arguments.size() != expected) {
       fail(node, fmt::format("{} arguments, its schema has {}", node.arguments.size(), expected));
     }
-    if (!node.op && node.scalar == ScalarOperator::none) {
-      fail(node, "it has no operator");
-    }
     for (size_t i = 0; i < expected; ++i) {
-      const c10::TypePtr type = node.op ? node.op->schema().arguments()[i].type() : c10::TypePtr(c10::IntType::get());
+      const c10::TypePtr type =
+          node.op ? node.op->schema().arguments()[i].type() : c10::TypePtr(c10::NumberType::get());
       if (!fits(graph_, node.arguments[i], *type)) {
         const std::string name = node.op ? node.op->schema().arguments()[i].name() : std::to_string(i);
         fail(node, fmt::format("argument {} is no {}", name, type->str()));
@@ -148,8 +173,31 @@ class Verifier {
     }
   }
 
+  // Its arguments are the condition and the inputs of both branches, its results their outputs.
+  void check_cond(const Node& node) const {
+    if (node.branches.size() != 2) {
+      fail(node, "it has no operator");
+    }
+    const Argument* condition = node.arguments.empty() ? nullptr : &node.arguments[0];
+    if (condition == nullptr || condition->as_list() != nullptr) {
+      fail(node, "it has no condition");
+    }
+    for (const std::shared_ptr<const Graph>& branch : node.branches) {
+      if (branch->inputs.size() + 1 != node.arguments.size() || branch->outputs.size() != node.results.size()) {
+        fail(
+            node, fmt::format(
+                      "a branch of {} inputs and {} outputs for {} operands and {} results", branch->inputs.size(),
+                      branch->outputs.size(), node.arguments.size() - 1, node.results.size()));
+      }
+      if (!branch->used_tensors().empty() || !branch->updates.empty()) {
+        fail(node, "a branch holds tensors of its own");
+      }
+      verify(*branch, where_ + ", branch of #" + std::to_string(node.id));
+    }
+  }
+
   void check_results(const Node& node) {
-    if (!node.returns_list()) {  // the length of a list is the trace's
+    if (!node.returns_list() && node.branches.empty()) {  // the length of a list is the trace's
       const size_t expected = node.op ? node.op->schema().returns().size() : 1;
       if (node.results.size() != expected) {
         fail(node, fmt::format("{} results, its schema has {}", node.results.size(), expected));
@@ -161,9 +209,10 @@ class Verifier {
         fail(node, fmt::format("result %{} is defined twice or is a named tensor", id));
       }
       const ValueType type = graph_.values[index(id)].type;
-      const bool fits = !node.op              ? type == ValueType::integer
-                        : node.returns_list() ? type == ValueType::tensor
-                                              : ::shardpipe::graph::fits(type, *node.op->schema().returns()[r].type());
+      const bool fits = !node.branches.empty() ? type != ValueType::string
+                        : !node.op             ? type != ValueType::tensor && type != ValueType::string
+                        : node.returns_list()  ? type == ValueType::tensor
+                                               : returns(type, *node.op->schema().returns()[r].type());
       if (!fits) {
         fail(node, fmt::format("the type of result %{} is not the schema's", id));
       }

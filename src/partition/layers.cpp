@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <tuple>
 
 namespace shardpipe::partition {
 namespace {
@@ -28,32 +29,42 @@ bool inside(const std::string& path, const std::string& module) {
   return path == module || (path.size() > module.size() && path.starts_with(module) && path[module.size()] == '.');
 }
 
-Layers find_layers(const graph::Graph& graph) {
-  struct Group {
-    size_t depth = 0;
-    std::map<int64_t, std::string> members;
-  };
-  std::map<std::pair<std::string, std::string>, Group> groups;  // (parent, class)
+Layers find_layers(const graph::Graph& graph, size_t wanted) {
+  std::map<std::string, size_t> first_node;  // of each module that computes something
+  for (size_t n = 0; n < graph.nodes.size(); ++n) {
+    const std::string& path = graph.nodes[n].module;
+    for (size_t end = path.find('.'); true; end = path.find('.', end + 1)) {
+      first_node.try_emplace(path.substr(0, end), n);
+      if (end == std::string::npos) {
+        break;
+      }
+    }
+  }
+  using Key = std::tuple<size_t, size_t, int64_t, std::string>;        // first node, length of the parent, number, path
+  std::map<std::pair<int64_t, std::string>, std::vector<Key>> groups;  // by depth and class
   for (const auto& [path, class_name] : graph.modules) {
     const size_t dot = path.rfind('.');
     const std::string last = path.substr(dot == std::string::npos ? 0 : dot + 1);
-    const bool numbered =
-        !last.empty() && last.size() < 10 && last.find_first_not_of("0123456789") == std::string::npos;
-    if (numbered) {
-      const std::string parent = dot == std::string::npos ? "" : path.substr(0, dot);
-      Group& group = groups[{parent, class_name}];
-      group.depth = static_cast<size_t>(std::count(path.begin(), path.end(), '.'));
-      group.members[std::stoll(last)] = path;
+    if (!last.empty() && last.size() < 10 && last.find_first_not_of("0123456789") == std::string::npos) {
+      const auto first = first_node.find(path);
+      groups[{std::count(path.begin(), path.end(), '.'), class_name}].emplace_back(
+          first == first_node.end() ? graph.nodes.size() : first->second, path.size() - last.size(), std::stoll(last),
+          path);
     }
   }
-  const auto best = std::max_element(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.second.members.size(), b.second.depth) < std::pair(b.second.members.size(), a.second.depth);
-  });
+  const auto worth = [&](const auto& group) {
+    const size_t size = group.second.size();
+    const bool enough = size >= std::max<size_t>(wanted, 2);
+    return std::tuple(enough, enough ? -group.first.first : 0, size, -group.first.first);
+  };
+  const auto best =
+      std::max_element(groups.begin(), groups.end(), [&](const auto& a, const auto& b) { return worth(a) < worth(b); });
   Layers layers;
   if (best != groups.end()) {
     layers.class_name = best->first.second;
-    for (const auto& [index, path] : best->second.members) {
-      layers.paths.push_back(path);
+    std::sort(best->second.begin(), best->second.end());
+    for (const Key& member : best->second) {
+      layers.paths.push_back(std::get<3>(member));
     }
   }
   return layers;

@@ -13,9 +13,10 @@ struct Layers {
   std::vector<std::string> paths;
 };
 
-/// The largest group of modules that share parent and class and are numbered; the outermost one when several groups
-/// have the same size. Empty when the model has none.
-Layers find_layers(const graph::Graph& graph);
+/// The modules of one class at one depth that are numbered ("layer2.0"), whatever their parents, in the order in which
+/// they run. Of several such groups the outermost with at least `wanted` members, else the largest; of two at one depth
+/// the larger. Empty when the model has none.
+Layers find_layers(const graph::Graph& graph, size_t wanted = 2);
 
 /// Whether `path` is `module` or lies inside it.
 bool inside(const std::string& path, const std::string& module);

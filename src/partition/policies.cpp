@@ -3,6 +3,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <optional>
+#include <set>
 
 #include "base/error.h"
 #include "partition/layers.h"
@@ -27,6 +29,57 @@ std::optional<size_t> begin_of(const graph::Graph& graph, const std::string& mod
     }
   }
   return std::nullopt;
+}
+
+// Parameters and buffers that a node reads.
+std::set<graph::ValueId> tensors_of(const graph::Graph& graph, const graph::Node& node) {
+  std::set<graph::ValueId> tensors;
+  for (const graph::ValueId id : graph::Graph::operands(node)) {
+    const graph::ValueKind kind = graph.values[static_cast<size_t>(id)].kind;
+    if (kind == graph::ValueKind::parameter || kind == graph::ValueKind::buffer) {
+      tensors.insert(id);
+    }
+  }
+  return tensors;
+}
+
+int64_t tensor_bytes(const graph::Graph& graph, const std::set<graph::ValueId>& tensors) {
+  int64_t bytes = 0;
+  for (const graph::ValueId id : tensors) {
+    bytes += graph::size_bytes(graph.values[static_cast<size_t>(id)], {});
+  }
+  return bytes;
+}
+
+// What `even` counts: where each piece of the model ends.
+std::vector<size_t> ends_of_pieces(const graph::Graph& graph, int stages) {
+  std::vector<size_t> ends;
+  for (const std::string& path : find_layers(graph, static_cast<size_t>(stages)).paths) {
+    if (const std::optional<size_t> end = end_of(graph, path)) {
+      ends.push_back(*end);
+    }
+  }
+  if (ends.size() > 1) {
+    return ends;
+  }
+  ends.clear();
+  for (size_t n = 0; n < graph.nodes.size(); ++n) {
+    const std::string& path = graph.nodes[n].module;
+    const std::string top = path.substr(0, path.find('.'));
+    if (!top.empty() && end_of(graph, top) == n + 1) {
+      ends.push_back(n + 1);
+    }
+  }
+  if (static_cast<int>(ends.size()) >= stages) {
+    return ends;
+  }
+  std::vector<size_t> nodes;
+  for (size_t n = 0; n < graph.nodes.size(); ++n) {
+    if (!tensors_of(graph, graph.nodes[n]).empty()) {
+      nodes.push_back(n + 1);
+    }
+  }
+  return nodes.size() > ends.size() ? nodes : ends;
 }
 
 std::vector<std::string> module_names(const graph::Graph& graph) {
@@ -58,17 +111,62 @@ CutPoints cut_even(const graph::Graph& graph, int stages) {
   if (stages == 1) {
     return points;
   }
-  const Layers layers = find_layers(graph);
-  if (layers.paths.empty()) {
-    throw Error(
-        ErrorCode::usage, "--split even needs a module class that repeats, and the model has none",
-        "name the cuts with --cuts");
-  }
-  const std::vector<int64_t> sizes = even_sizes(static_cast<int64_t>(layers.paths.size()), stages);
-  int64_t layer = 0;
+  const std::vector<size_t> ends = ends_of_pieces(graph, stages);
+  const std::vector<int64_t> sizes = even_sizes(static_cast<int64_t>(ends.size()), stages);
+  int64_t piece = 0;
   for (size_t stage = 0; stage + 1 < sizes.size(); ++stage) {
-    layer += sizes[stage];
-    points.push_back(end_of(graph, layers.paths[static_cast<size_t>(layer) - 1]).value());
+    piece += sizes[stage];
+    points.push_back(ends[static_cast<size_t>(piece) - 1]);
+    if (points.back() <= (stage == 0 ? 0 : points[stage - 1]) || points.back() >= graph.nodes.size()) {
+      throw Error(
+          ErrorCode::usage,
+          fmt::format("--split even leaves stage {} without work: the layers do not run one after another", stage),
+          "use --split balanced, or name the cuts with --cuts");
+    }
+  }
+  return points;
+}
+
+CutPoints cut_threshold(const graph::Graph& graph, int64_t bytes, int most) {
+  CutPoints points;
+  std::set<graph::ValueId> held;  // by the stage so far
+  int64_t held_bytes = 0;
+  const auto full = [&] { return most > 0 && static_cast<int>(points.size()) + 1 >= most; };
+  for (size_t n = 0; n < graph.nodes.size() && !full(); ++n) {
+    std::set<graph::ValueId> used = tensors_of(graph, graph.nodes[n]);
+    int64_t added = 0;
+    for (const graph::ValueId id : used) {
+      added += held.count(id) > 0 ? 0 : graph::size_bytes(graph.values[static_cast<size_t>(id)], {});
+    }
+    if (added == 0 || held_bytes + added <= bytes) {
+      held_bytes += added;
+      held.merge(used);
+    } else if (held_bytes == 0) {
+      held.clear();
+      if (n + 1 < graph.nodes.size()) {
+        points.push_back(n + 1);
+      }
+    } else {
+      points.push_back(n);
+      held_bytes = tensor_bytes(graph, used);
+      held = std::move(used);
+    }
+  }
+  return points;
+}
+
+CutPoints cut_equal_size(const graph::Graph& graph, int stages) {
+  std::set<graph::ValueId> all;
+  for (const graph::Node& node : graph.nodes) {
+    all.merge(tensors_of(graph, node));
+  }
+  CutPoints points = cut_threshold(graph, tensor_bytes(graph, all) / stages, stages);
+  if (static_cast<int>(points.size()) + 1 < stages) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format(
+            "--split equal_size gives {} stages, --pp is {}: the parts are too large", points.size() + 1, stages),
+        fmt::format("use --pp {} or --split balanced", points.size() + 1));
   }
   return points;
 }

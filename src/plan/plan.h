@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,23 +11,31 @@
 #include "kernels/choice.h"
 #include "mesh/mesh.h"
 #include "partition/stages.h"
+#include "plan/scalars.h"
 #include "schedule/builders.h"
 #include "shardpipe/options.h"
 
 namespace shardpipe::plan {
 
+/// Where a tensor's bytes are.
+struct WeightSource {
+  int checkpoint = 0;  ///< index into ModelDescription::checkpoints
+  std::string name;    ///< in that checkpoint
+  bool operator==(const WeightSource&) const = default;
+};
+
 /// What the planner needs to know of a model.
 struct ModelDescription {
-  std::string folder;  ///< absolute path, as every rank opens it
-  std::string family;
+  std::string family;  ///< "llama"; "exported" for an exported program
   graph::Graph graph;  ///< traced, before kernels are chosen
   at::ScalarType dtype = at::kFloat;
-  std::map<std::string, std::string> weights;  ///< parameter or buffer -> its name in the checkpoint
+  std::vector<std::string> checkpoints;  ///< absolute paths that checkpoint::Checkpoint::open opens on every rank
+  std::map<std::string, WeightSource> weights;  ///< by parameter, buffer or shared state without content of its own
+  std::set<std::string> frozen;                 ///< parameters that have no gradient
 };
 
 /// What every rank holds and does. Made by rank 0, broadcast, and the same bytes on every rank.
 struct Plan {
-  std::string folder;
   std::string family;
   at::ScalarType dtype = at::kFloat;
   LayoutOptions layout;
@@ -35,7 +44,10 @@ struct Plan {
   kernels::KernelChoice choice;  ///< what "auto" chose
   graph::Graph graph;            ///< whole, with the chosen kernels
   partition::CutPoints cuts;     ///< indices into graph.nodes
-  std::map<std::string, std::string> weights;
+  std::vector<std::string> checkpoints;
+  std::map<std::string, WeightSource> weights;
+  std::set<std::string> frozen;
+  std::vector<ScalarOutput> scalars;  ///< how the outputs without dimensions of several microbatches become one
 
   // Derived from the above by every rank.
   partition::Stages stages;

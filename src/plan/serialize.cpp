@@ -6,7 +6,7 @@
 namespace shardpipe::plan {
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 
 // FNV-1a: tells a damaged or mixed-up plan, not a forged one.
 uint64_t hash(std::string_view text) {
@@ -19,7 +19,6 @@ uint64_t hash(std::string_view text) {
 
 Json to_json(const Plan& plan) {
   Json json;
-  json["folder"] = plan.folder;
   json["family"] = plan.family;
   json["dtype"] = graph::dtype_name(plan.dtype);
   json["layout"] = {
@@ -34,13 +33,21 @@ Json to_json(const Plan& plan) {
   json["kernels"] = plan.kernels;
   json["choice"] = plan.choice.to_json();
   json["cuts"] = plan.cuts;
-  json["weights"] = plan.weights;
+  json["checkpoints"] = plan.checkpoints;
+  json["weights"] = Json::object();
+  for (const auto& [name, source] : plan.weights) {
+    json["weights"][name] = {source.checkpoint, source.name};
+  }
+  json["frozen"] = plan.frozen;
+  json["scalars"] = Json::array();
+  for (const ScalarOutput& scalar : plan.scalars) {
+    json["scalars"].push_back(to_json(scalar));
+  }
   return json;
 }
 
 Plan from_json(const Json& json) {
   Plan plan;
-  plan.folder = json.at("folder");
   plan.family = json.at("family");
   const std::string dtype = json.at("dtype");
   plan.dtype = graph::parse_dtype(dtype).value();
@@ -56,7 +63,14 @@ Plan from_json(const Json& json) {
   plan.kernels = json.at("kernels");
   plan.choice = kernels::KernelChoice::from_json(json.at("choice"), "the plan");
   plan.cuts = json.at("cuts").get<partition::CutPoints>();
-  plan.weights = json.at("weights").get<std::map<std::string, std::string>>();
+  plan.checkpoints = json.at("checkpoints").get<std::vector<std::string>>();
+  for (const auto& [name, source] : json.at("weights").items()) {
+    plan.weights[name] = {source.at(0).get<int>(), source.at(1).get<std::string>()};
+  }
+  plan.frozen = json.at("frozen").get<std::set<std::string>>();
+  for (const Json& scalar : json.at("scalars")) {
+    plan.scalars.push_back(scalar_from_json(scalar));
+  }
   return plan;
 }
 

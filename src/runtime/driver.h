@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/ivalue.h>
 
 #include <string>
 #include <utility>
@@ -22,17 +23,31 @@ class StepDriver {
 
   /// Whether the microbatch takes part in its current step; the actions of one that does not are passed over.
   virtual bool active(int microbatch) const = 0;
+  /// An input of the graph, asked for right before the forward of each stage that uses it.
+  virtual c10::IValue input(int microbatch, const std::string& name) = 0;
+  /// The graph's outputs that a stage computed, right after its forward; in the order of the stage's outputs.
+  virtual void outputs(int microbatch, const std::vector<std::pair<std::string, c10::IValue>>& values) = 0;
+};
+
+/// The driver of steps whose messages have shapes that every rank can compute: generation.
+class TokenDriver : public StepDriver {
+ public:
   /// Values of the graph's named dimensions in the microbatch's current step.
   virtual const graph::Dimensions& dimensions(int microbatch) const = 0;
-  /// An input of the graph, asked for right before the forward of each stage that uses it.
-  virtual at::Tensor input(int microbatch, const std::string& name) = 0;
-  /// The graph's outputs that a stage computed, right after its forward; in the order of the stage's outputs.
-  virtual void outputs(int microbatch, const std::vector<std::pair<std::string, at::Tensor>>& values) = 0;
-
   /// The tensor that SEND_T sends and RECV_T receives into: what the last stage chose for the microbatch.
   virtual at::Tensor tokens(int microbatch) = 0;
   /// tokens() holds the choice of the current step (sent, or received): moves the microbatch to its next step.
   virtual void advance(int microbatch) = 0;
+};
+
+/// The driver of a batch of microbatches, with backwards or without.
+class BatchDriver : public StepDriver {
+ public:
+  bool active(int /*microbatch*/) const override { return true; }
+  /// Whether the loss is, or is made of, this output.
+  virtual bool differentiates(const std::string& output) const = 0;
+  /// The loss's gradient with respect to the output of the microbatch; undefined for none.
+  virtual at::Tensor gradient(int microbatch, const std::string& output) = 0;
 };
 
 }  // namespace shardpipe::runtime

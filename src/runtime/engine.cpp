@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
 #include <chrono>
@@ -28,20 +29,19 @@ void fit(at::Tensor& buffer, const std::vector<int64_t>& shape, at::ScalarType d
 
 }  // namespace
 
-Engine::Engine(const plan::Plan& plan, comm::World& world)
-    : plan_(plan),
-      world_(world),
-      stage_(plan_.mesh().coordinates(world.rank()).pp),
-      transport_(world.transport(mesh::Axis::pp)),
-      checkpoint_(checkpoint::Checkpoint::open_folder(plan_.folder)),
-      executor_(plan_.stages.graphs[static_cast<size_t>(stage_)]) {
+Seat seat_of(comm::World& world) {
+  return {world.rank(), world.transport(mesh::Axis::pp), &world.monitor()};
+}
+
+Engine::Engine(const plan::Plan& plan, Seat seat)
+    : plan_(plan), seat_(std::move(seat)), executor_(plan_.stages.graphs[static_cast<size_t>(stage())]) {
   at::set_num_threads(plan_.threads);
-  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage_)];
+  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage())];
   for (size_t e = 0; e < plan_.stages.edges.size(); ++e) {
     const partition::Edge& edge = plan_.stages.edges[e];
-    if (edge.to_stage == stage_) {
+    if (edge.to_stage == stage()) {
       incoming_.push_back(e);
-    } else if (edge.from_stage == stage_) {
+    } else if (edge.from_stage == stage()) {
       outgoing_.push_back(e);
     }
   }
@@ -56,36 +56,57 @@ Engine::Engine(const plan::Plan& plan, comm::World& world)
       outputs_.emplace_back(output.name, output.value);
     }
   }
+  for (const std::string& path : plan_.checkpoints) {
+    checkpoints_.push_back(checkpoint::Checkpoint::open(path));
+  }
   load_weights();
 }
 
+at::Tensor Engine::load(const graph::Value& value) const {
+  if (value.content.defined()) {
+    return value.content;
+  }
+  const auto source = plan_.weights.find(value.name);
+  if (source == plan_.weights.end()) {
+    throw_internal("the plan has no source for the weight \"{}\"", value.name);
+  }
+  const checkpoint::Checkpoint& checkpoint = *checkpoints_.at(static_cast<size_t>(source->second.checkpoint));
+  const at::Tensor weight = checkpoint.load(source->second.name, *value.dtype);
+  if (value.shape && weight.sizes() != at::IntArrayRef(graph::evaluate(*value.shape, {}))) {
+    throw_input(
+        "the weight \"{}\" in {} has shape {}, the plan was made for {}", source->second.name,
+        checkpoint.path().string(), c10::str(weight.sizes()), graph::to_string(*value.shape));
+  }
+  return weight;
+}
+
 void Engine::load_weights() {
-  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage_)];
+  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage())];
   for (const graph::ValueId id : part.used_tensors()) {
     const graph::Value& value = part.values[static_cast<size_t>(id)];
-    if (value.kind == graph::ValueKind::state) {
+    if (value.kind != graph::ValueKind::state) {
+      tensors_[id] = load(value);
+      executor_.set(id, tensors_[id]);
+    } else if (value.state == graph::StateKind::per_sequence) {
       states_.push_back(id);
-    } else if (value.content.defined()) {
-      executor_.set(id, value.content);
     } else {
-      const auto source = plan_.weights.find(value.name);
-      if (source == plan_.weights.end()) {
-        throw_internal("the plan has no source for the weight \"{}\"", value.name);
-      }
-      at::Tensor weight = checkpoint_->load(source->second, *value.dtype);
-      if (value.shape && weight.sizes() != at::IntArrayRef(graph::evaluate(*value.shape, {}))) {
-        throw_input(
-            "the weight \"{}\" in {} has shape {}, the plan was made for {}", source->second, plan_.folder,
-            c10::str(weight.sizes()), graph::to_string(*value.shape));
-      }
-      executor_.set(id, std::move(weight));
+      shared_[id] = load(value).clone();  // the file is not written to
+      executor_.set(id, shared_[id]);
     }
   }
 }
 
+int64_t Engine::resident_weight_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& checkpoint : checkpoints_) {
+    bytes += static_cast<int64_t>(checkpoint->resident_bytes());
+  }
+  return bytes;
+}
+
 void Engine::reset_states(const std::vector<graph::Dimensions>& lanes) {
   const c10::InferenceMode inference;
-  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage_)];
+  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage())];
   lanes_.clear();
   for (const graph::Dimensions& dimensions : lanes) {
     Lane& made = lanes_.emplace_back();
@@ -106,16 +127,20 @@ int Engine::tag(int microbatch, size_t edge) const {
 comm::ActionPlace Engine::place(const Action& action) const {
   comm::ActionPlace place{action.stage, action.microbatch, -1, -1};
   if (action.kind == ActionKind::RECV_F && !incoming_.empty()) {
-    place.from = transport_.ranks()[static_cast<size_t>(plan_.stages.edges[incoming_[0]].from_stage)];
+    place.from = seat_.pipeline.ranks()[static_cast<size_t>(plan_.stages.edges[incoming_[0]].from_stage)];
   } else if (action.kind == ActionKind::RECV_T) {
-    place.from = transport_.ranks().back();
+    place.from = seat_.pipeline.ranks().back();
+  } else if (action.kind == ActionKind::RECV_B && !outgoing_.empty()) {
+    place.from = seat_.pipeline.ranks()[static_cast<size_t>(plan_.stages.edges[outgoing_.back()].to_stage)];
   } else if (action.kind == ActionKind::SEND_F && !outgoing_.empty()) {
-    place.to = transport_.ranks()[static_cast<size_t>(plan_.stages.edges[outgoing_[0]].to_stage)];
+    place.to = seat_.pipeline.ranks()[static_cast<size_t>(plan_.stages.edges[outgoing_[0]].to_stage)];
+  } else if (action.kind == ActionKind::SEND_B && !incoming_.empty()) {
+    place.to = seat_.pipeline.ranks()[static_cast<size_t>(plan_.stages.edges[incoming_[0]].from_stage)];
   }
   return place;
 }
 
-void Engine::forward(int microbatch, StepDriver& driver) {
+void Engine::forward(int microbatch, TokenDriver& driver) {
   Lane& at = lane(microbatch);
   for (const auto& [name, id] : inputs_) {
     executor_.set(id, driver.input(microbatch, name));
@@ -131,9 +156,9 @@ void Engine::forward(int microbatch, StepDriver& driver) {
     at.results[i] = executor_.get(plan_.stages.edges[outgoing_[i]].value).toTensor().contiguous();
   }
   if (!outputs_.empty()) {
-    std::vector<std::pair<std::string, at::Tensor>> values;
+    std::vector<std::pair<std::string, c10::IValue>> values;
     for (const auto& [name, id] : outputs_) {
-      values.emplace_back(name, executor_.get(id).toTensor());
+      values.emplace_back(name, executor_.get(id));
     }
     driver.outputs(microbatch, values);
   }
@@ -145,13 +170,13 @@ int64_t Engine::send_values(int microbatch) {
   int64_t bytes = 0;
   for (size_t i = 0; i < outgoing_.size(); ++i) {
     bytes += static_cast<int64_t>(at.results[i].nbytes());
-    transport_.isend(at.results[i], plan_.stages.edges[outgoing_[i]].to_stage, tag(microbatch, outgoing_[i]));
+    seat_.pipeline.isend(at.results[i], plan_.stages.edges[outgoing_[i]].to_stage, tag(microbatch, outgoing_[i]));
     at.results[i].reset();
   }
   return bytes;
 }
 
-void Engine::post_values(int microbatch, StepDriver& driver) {
+void Engine::post_values(int microbatch, TokenDriver& driver) {
   Lane& at = lane(microbatch);
   for (size_t i = 0; i < incoming_.size(); ++i) {
     const partition::Edge& edge = plan_.stages.edges[incoming_[i]];
@@ -159,13 +184,13 @@ void Engine::post_values(int microbatch, StepDriver& driver) {
     Arrival& arrival = at.values[i];
     if (!arrival.posted) {
       fit(arrival.buffer, graph::evaluate(*value.shape, driver.dimensions(microbatch)), *value.dtype);
-      arrival.message = transport_.irecv(arrival.buffer, edge.from_stage, tag(microbatch, incoming_[i]));
+      arrival.message = seat_.pipeline.irecv(arrival.buffer, edge.from_stage, tag(microbatch, incoming_[i]));
       arrival.posted = true;
     }
   }
 }
 
-void Engine::receive_values(int microbatch, StepDriver& driver) {
+void Engine::receive_values(int microbatch, TokenDriver& driver) {
   post_values(microbatch, driver);
   for (Arrival& arrival : lane(microbatch).values) {
     arrival.message.wait();
@@ -173,15 +198,15 @@ void Engine::receive_values(int microbatch, StepDriver& driver) {
   }
 }
 
-void Engine::post_tokens(int microbatch, StepDriver& driver) {
+void Engine::post_tokens(int microbatch, TokenDriver& driver) {
   Arrival& arrival = lane(microbatch).tokens;
   if (!arrival.posted) {
-    arrival.message = transport_.irecv(driver.tokens(microbatch), plan_.layout.pp - 1, microbatch);
+    arrival.message = seat_.pipeline.irecv(driver.tokens(microbatch), plan_.layout.pp - 1, microbatch);
     arrival.posted = true;
   }
 }
 
-void Engine::receive_tokens(int microbatch, StepDriver& driver) {
+void Engine::receive_tokens(int microbatch, TokenDriver& driver) {
   post_tokens(microbatch, driver);
   Arrival& arrival = lane(microbatch).tokens;
   arrival.message.wait();
@@ -189,18 +214,18 @@ void Engine::receive_tokens(int microbatch, StepDriver& driver) {
   driver.advance(microbatch);
 }
 
-int64_t Engine::send_tokens(int microbatch, StepDriver& driver) {
+int64_t Engine::send_tokens(int microbatch, TokenDriver& driver) {
   int64_t bytes = 0;
   const at::Tensor tokens = driver.tokens(microbatch);
   for (int peer = 0; peer + 1 < plan_.layout.pp; ++peer) {
-    transport_.isend(tokens, peer, microbatch);
+    seat_.pipeline.isend(tokens, peer, microbatch);
     bytes += static_cast<int64_t>(tokens.nbytes());
   }
   driver.advance(microbatch);
   return bytes;
 }
 
-void Engine::execute(const Action& action, StepDriver& driver, StepStats& stats) {
+void Engine::execute(const Action& action, TokenDriver& driver, StepStats& stats) {
   const Clock::time_point start = Clock::now();
   const int microbatch = action.microbatch;
   switch (action.kind) {
@@ -225,6 +250,10 @@ void Engine::execute(const Action& action, StepDriver& driver, StepStats& stats)
       receive_tokens(microbatch, driver);
       stats.wait_s += seconds_since(start);
       break;
+    case ActionKind::B:
+    case ActionKind::SEND_B:
+    case ActionKind::RECV_B:
+      throw_internal("{} in a step of tokens", to_string(action));
   }
   // The lane's next step is known now: its values may come.
   if (driver.active(microbatch)) {
@@ -232,26 +261,78 @@ void Engine::execute(const Action& action, StepDriver& driver, StepStats& stats)
   }
 }
 
-StepStats Engine::run(const std::vector<Action>& actions, StepDriver& driver) {
+void Engine::execute(const Action& action, BatchDriver& driver, StepStats& stats) {
+  const Clock::time_point start = Clock::now();
+  switch (action.kind) {
+    case ActionKind::F:
+      batch_->forward(action.microbatch, driver);
+      stats.compute_s += seconds_since(start);
+      return;
+    case ActionKind::B:
+      batch_->backward(action.microbatch, driver);
+      stats.compute_s += seconds_since(start);
+      return;
+    case ActionKind::SEND_F:
+      stats.bytes_sent += batch_->send_forward(action.microbatch);
+      return;
+    case ActionKind::SEND_B:
+      stats.bytes_sent += batch_->send_backward(action.microbatch);
+      return;
+    case ActionKind::RECV_F:
+      batch_->receive_forward(action.microbatch);
+      stats.wait_s += seconds_since(start);
+      return;
+    case ActionKind::RECV_B:
+      batch_->receive_backward(action.microbatch);
+      stats.wait_s += seconds_since(start);
+      return;
+    case ActionKind::SEND_T:
+    case ActionKind::RECV_T:
+      throw_internal("{} in a batch", to_string(action));
+  }
+}
+
+void Engine::begin_batch(int microbatches, bool gradients) {
+  batch_.emplace(plan_, stage(), seat_.pipeline, tensors_, shared_, microbatches, gradients);
+}
+
+std::vector<ParameterGradient> Engine::parameter_gradients() const {
+  return batch_->parameter_gradients();
+}
+
+template <typename F>
+void Engine::run_action(const Action& action, F execute) {
+  const std::string name = to_string(action);
+  monitor().begin_action(name, place(action));
+  try {
+    execute();
+  } catch (...) {
+    Error error = current_error();
+    if (error.code() != ErrorCode::rank) {
+      error.add_context(fmt::format("rank {}, action {}", seat_.rank, name));
+    }
+    monitor().end_action();
+    throw error;
+  }
+  monitor().end_action();
+}
+
+StepStats Engine::run(const std::vector<Action>& actions, TokenDriver& driver) {
   const c10::InferenceMode inference;
   StepStats stats;
   for (const Action& action : actions) {
-    if (!driver.active(action.microbatch)) {
-      continue;
+    if (driver.active(action.microbatch)) {
+      run_action(action, [&] { execute(action, driver, stats); });
     }
-    const std::string name = to_string(action);
-    world_.monitor().begin_action(name, place(action));
-    try {
-      execute(action, driver, stats);
-    } catch (...) {
-      Error error = current_error();
-      if (error.code() != ErrorCode::rank) {
-        error.add_context(fmt::format("rank {}, action {}", world_.rank(), name));
-      }
-      world_.monitor().end_action();
-      throw error;
-    }
-    world_.monitor().end_action();
+  }
+  return stats;
+}
+
+StepStats Engine::run(const std::vector<Action>& actions, BatchDriver& driver) {
+  const c10::AutoGradMode no_grad(false);
+  StepStats stats;
+  for (const Action& action : actions) {
+    run_action(action, [&] { execute(action, driver, stats); });
   }
   return stats;
 }

@@ -9,10 +9,13 @@
 namespace shardpipe::schedule {
 namespace {
 
-constexpr std::array<std::pair<ActionKind, std::string_view>, 5> kNames = {{
+constexpr std::array<std::pair<ActionKind, std::string_view>, 8> kNames = {{
     {ActionKind::F, "F"},
     {ActionKind::SEND_F, "SEND_F"},
     {ActionKind::RECV_F, "RECV_F"},
+    {ActionKind::B, "B"},
+    {ActionKind::SEND_B, "SEND_B"},
+    {ActionKind::RECV_B, "RECV_B"},
     {ActionKind::SEND_T, "SEND_T"},
     {ActionKind::RECV_T, "RECV_T"},
 }};

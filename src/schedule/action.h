@@ -12,6 +12,9 @@ enum class ActionKind {
   F,       ///< forward
   SEND_F,  ///< send every value that later stages need, each to its consumer
   RECV_F,  ///< receive every value that earlier stages produce for this one
+  B,       ///< backward: gradients of the stage's parameters and of the values that it received
+  SEND_B,  ///< send the gradients of received values, each to the stage that computed it
+  RECV_B,  ///< receive the gradients of every value that this stage sent
   SEND_T,  ///< the stage that computes the model's outputs sends the chosen tokens to all other ranks
   RECV_T,  ///< receive them
 };

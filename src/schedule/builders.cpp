@@ -6,7 +6,7 @@
 
 namespace shardpipe::schedule {
 
-Schedule fill_drain(int num_stages, int num_microbatches) {
+Schedule fill_drain(int num_stages, int num_microbatches, bool backward) {
   if (num_stages < 1 || num_microbatches < 1) {
     throw_usage("a schedule of {} stages and {} microbatches: both must be at least 1", num_stages, num_microbatches);
   }
@@ -17,23 +17,29 @@ Schedule fill_drain(int num_stages, int num_microbatches) {
     for (int microbatch = 0; microbatch < num_microbatches; ++microbatch) {
       actions.push_back({stage, ActionKind::F, microbatch});
     }
+    for (int microbatch = 0; backward && microbatch < num_microbatches; ++microbatch) {
+      actions.push_back({stage, ActionKind::B, microbatch});
+    }
   }
   return schedule;
 }
 
-Schedule lower_forward(const Schedule& compute, const StageEdges& edges) {
+Schedule lower(const Schedule& compute, const StageEdges& edges) {
   Schedule lowered = compute;
   for (auto& actions : lowered.ranks) {
     std::vector<Action> with_messages;
     for (const Action& action : actions) {
-      const auto receives = [&](const auto& edge) { return edge.second == action.stage; };
-      const auto sends = [&](const auto& edge) { return edge.first == action.stage; };
-      if (std::any_of(edges.begin(), edges.end(), receives)) {
-        with_messages.push_back({action.stage, ActionKind::RECV_F, action.microbatch});
+      const bool consumes =
+          std::any_of(edges.begin(), edges.end(), [&](const auto& edge) { return edge.second == action.stage; });
+      const bool produces =
+          std::any_of(edges.begin(), edges.end(), [&](const auto& edge) { return edge.first == action.stage; });
+      const bool backward = action.kind == ActionKind::B;
+      if (backward ? produces : consumes) {
+        with_messages.push_back({action.stage, backward ? ActionKind::RECV_B : ActionKind::RECV_F, action.microbatch});
       }
       with_messages.push_back(action);
-      if (std::any_of(edges.begin(), edges.end(), sends)) {
-        with_messages.push_back({action.stage, ActionKind::SEND_F, action.microbatch});
+      if (backward ? consumes : produces) {
+        with_messages.push_back({action.stage, backward ? ActionKind::SEND_B : ActionKind::SEND_F, action.microbatch});
       }
     }
     actions = std::move(with_messages);

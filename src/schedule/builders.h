@@ -7,16 +7,17 @@
 
 namespace shardpipe::schedule {
 
-/// Fill-drain (GPipe), forward only: stage s on rank s; each rank runs its forwards in microbatch order.
-/// Throws Error(usage) when a number is below 1.
-Schedule fill_drain(int num_stages, int num_microbatches);
+/// Fill-drain (GPipe): stage s on rank s; each rank runs its forwards in microbatch order and, where asked for, its
+/// backwards in microbatch order after all of them. Throws Error(usage) when a number is below 1.
+Schedule fill_drain(int num_stages, int num_microbatches, bool backward = false);
 
 /// (producing stage, consuming stage): at least one value goes from the one to the other.
 using StageEdges = std::vector<std::pair<int, int>>;
 
 /// Compute lists -> compute and communication lists: RECV_F right before a forward with incoming edges, SEND_F right
-/// after one with outgoing edges, so that the next forward hides the transfer.
-Schedule lower_forward(const Schedule& compute, const StageEdges& edges);
+/// after one with outgoing edges, so that the next forward hides the transfer; RECV_B before a backward of a stage with
+/// outgoing edges, SEND_B after one with incoming edges.
+Schedule lower(const Schedule& compute, const StageEdges& edges);
 
 /// A step of generation: before each lane's forward every rank but the last stage's receives the tokens that its
 /// previous step chose (RECV_T); the last stage sends them right after its forward (SEND_T). The lists are run step

@@ -18,11 +18,20 @@ struct Progress {
   Done forward;
   Done sent;
   Done received;
+  Done backward;
+  Done gradients_sent;
+  Done gradients_received;
 };
 
 bool has_edge(const StageEdges& edges, int stage, bool incoming) {
   return std::any_of(
       edges.begin(), edges.end(), [&](const auto& edge) { return (incoming ? edge.second : edge.first) == stage; });
+}
+
+bool consumers_sent(const StageEdges& edges, const Progress& progress, int stage, int microbatch) {
+  return std::all_of(edges.begin(), edges.end(), [&](const auto& edge) {
+    return edge.first != stage || progress.gradients_sent.count({edge.second, microbatch}) > 0;
+  });
 }
 
 bool producers_sent(const StageEdges& edges, const Progress& progress, int stage, int microbatch) {
@@ -60,6 +69,40 @@ bool step(const Schedule& schedule, const StageEdges& edges, Progress& progress,
         fail(rank, position, action, "the forward did not run before");
       }
       if (!has_edge(edges, action.stage, false) || !progress.sent.insert(key).second) {
+        fail(rank, position, action, "there is nothing to send");
+      }
+      return true;
+    case ActionKind::RECV_B:
+      if (!has_edge(edges, action.stage, false)) {
+        fail(rank, position, action, "no stage sends gradients to this one");
+      }
+      if (!consumers_sent(edges, progress, action.stage, action.microbatch)) {
+        return false;
+      }
+      if (!progress.gradients_received.insert(key).second) {
+        fail(rank, position, action, "the gradients were received before");
+      }
+      return true;
+    case ActionKind::B:
+      if (progress.forward.count(key) == 0) {
+        fail(rank, position, action, "the forward did not run before");
+      }
+      if (has_edge(edges, action.stage, false) && progress.gradients_received.count(key) == 0) {
+        fail(rank, position, action, "its gradients were not received");
+      }
+      if (action.microbatch > 0 && progress.backward.count({action.stage, action.microbatch - 1}) == 0) {
+        fail(
+            rank, position, action, "the backward of the microbatch before has not run: sums would change their order");
+      }
+      if (!progress.backward.insert(key).second) {
+        fail(rank, position, action, "the backward ran before");
+      }
+      return true;
+    case ActionKind::SEND_B:
+      if (progress.backward.count(key) == 0) {
+        fail(rank, position, action, "the backward did not run before");
+      }
+      if (!has_edge(edges, action.stage, true) || !progress.gradients_sent.insert(key).second) {
         fail(rank, position, action, "there is nothing to send");
       }
       return true;
@@ -114,6 +157,13 @@ void validate(const Schedule& schedule, const StageEdges& edges) {
       }
       if (has_edge(edges, stage, false) && progress.sent.count({stage, microbatch}) == 0) {
         throw_input("the schedule has no {}", to_string({stage, ActionKind::SEND_F, microbatch}));
+      }
+      if (!progress.backward.empty() && progress.backward.count({stage, microbatch}) == 0) {
+        throw_input("the schedule has no {}", to_string({stage, ActionKind::B, microbatch}));
+      }
+      if (!progress.backward.empty() && has_edge(edges, stage, true) &&
+          progress.gradients_sent.count({stage, microbatch}) == 0) {
+        throw_input("the schedule has no {}", to_string({stage, ActionKind::SEND_B, microbatch}));
       }
     }
   }

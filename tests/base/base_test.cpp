@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -12,6 +13,23 @@ namespace shardpipe {
 namespace {
 
 using ::testing::HasSubstr;
+
+TEST(Bytes, ReadsUnits) {
+  EXPECT_EQ(parse_bytes("300000", "n"), 300000);
+  EXPECT_EQ(parse_bytes("512K", "n"), 512000);
+  EXPECT_EQ(parse_bytes("1.5GiB", "n"), int64_t{3} << 29);
+  EXPECT_EQ(parse_bytes("2Mi", "n"), 2 << 20);
+  EXPECT_EQ(parse_bytes("1TB", "n"), 1'000'000'000'000);
+  for (const char* text : {"", "K", "-1", "0", "1X", "1 K", "1KBB", "1e30T", "nan", "1Bi"}) {
+    try {
+      parse_bytes(text, "--memory");
+      ADD_FAILURE() << text;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::usage);
+      EXPECT_THAT(error.message(), HasSubstr("--memory is \"" + std::string(text) + "\", must be a number of bytes"));
+    }
+  }
+}
 
 class Folder : public ::testing::Test {
  protected:

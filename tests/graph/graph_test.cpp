@@ -73,7 +73,7 @@ TEST(Graph, NamesScalarOperatorsAndDtypes) {
     EXPECT_EQ(parse_scalar_operator(to_string(op)), op);
   }
   EXPECT_EQ(parse_scalar_operator("none"), std::nullopt);
-  EXPECT_EQ(parse_scalar_operator("pow"), std::nullopt);
+  EXPECT_EQ(parse_scalar_operator("power"), std::nullopt);
   EXPECT_EQ(dtype_name(at::kBFloat16), "bfloat16");
   EXPECT_EQ(parse_dtype("int64"), at::kLong);
   EXPECT_EQ(parse_dtype("half"), std::nullopt);

@@ -68,7 +68,7 @@ TEST(Parse, SaysWhereAndWhatItExpected) {
       {"#2", "#4294967296", "expected an id from 0 to 2147483647, not 4294967296"},
       {"scalar::mul(%5", "scalar::mul(%6", "expected %6 to be defined before its use"},
       {"\"count\" %6", "\"count\" %60", "expected %60 to be defined before its use"},
-      {"scalar::mul", "scalar::pow", "expected a scalar operator, not scalar::pow"},
+      {"scalar::mul", "scalar::power", "expected a scalar operator, not scalar::power"},
       {"aten::cat", "aten::dog", "expected an operator, not aten::dog"},
       {"1e-05", "1.e.", "expected a number"},
       {"1e-05", "1e-05 6", "expected \")\""},

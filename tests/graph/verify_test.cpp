@@ -88,9 +88,9 @@ TEST(Verify, Arguments) {
   expect_misfit(0, 1, "node #0 aten::linear in \"a\": argument weight is no Tensor", Argument(c10::IValue()));
   expect_misfit(
       0, 1, "node #0 aten::linear in \"a\": argument weight is no Tensor", Argument(c10::IValue(at::ones({1}))));
-  expect_misfit(0, 1, "node #0 aten::linear in \"a\": argument weight is no Tensor", Argument(c10::IValue(1.0)));
-  expect_misfit(3, 0, "node #3 scalar::mul in \"a\": argument 0 is no int", Argument(c10::IValue(1.0)));
-  expect_misfit(3, 0, "node #3 scalar::mul in \"a\": argument 0 is no int", Argument::value(0));
+  expect_misfit(0, 1, "node #0 aten::linear in \"a\": argument weight is no Tensor", Argument(c10::IValue("w")));
+  expect_misfit(3, 0, "node #3 scalar::mul in \"a\": argument 0 is no Scalar", Argument(c10::IValue("1")));
+  expect_misfit(3, 0, "node #3 scalar::mul in \"a\": argument 0 is no Scalar", Argument::value(0));
   expect_misfit(1, 1, "node #1 aten::split.Tensor in \"a\": argument split_size is no int", Argument::value(0));
   expect_misfit(5, 1, "node #5 aten::view in \"a\": argument size is no int[]", Argument(c10::IValue(int64_t{3})));
   expect_misfit(5, 1, "node #5 aten::view in \"a\": argument size is no int[]", Argument::list({Argument::value(0)}));
@@ -117,7 +117,7 @@ output "y" %8
       "example");
   EXPECT_NO_THROW(verify(graph, "test"));
   for (const auto& [node, argument, value] :
-       std::vector<std::tuple<size_t, size_t, ValueId>>{{0, 1, 4}, {0, 2, 1}, {1, 1, 3}, {3, 1, 1}, {0, 0, 1}}) {
+       std::vector<std::tuple<size_t, size_t, ValueId>>{{0, 1, 4}, {0, 2, 1}, {1, 1, 3}, {3, 1, 1}, {0, 0, 3}}) {
     Graph broken = graph;
     broken.nodes[node].arguments[argument] = Argument::value(value);
     expect_error(ErrorCode::internal, " is no ", [&] { verify(broken, "test"); });
@@ -145,7 +145,7 @@ TEST(Verify, Results) {
     g.values[7].type = ValueType::tensor;
   });
   expect_broken("node #3 scalar::mul in \"a\": the type of result %8 is not the schema's", [](Graph& g) {
-    g.values[8].type = ValueType::number;
+    g.values[8].type = ValueType::tensor;
   });
 }
 

@@ -22,12 +22,12 @@ ModelDescription toy() {
         i + 1, i);
   }
   ModelDescription model;
-  model.folder = "/models/toy";
+  model.checkpoints = {"/models/toy"};
   model.family = "toy";
   model.graph = graph::parse(text + nodes + "output \"y\" %14\n", "toy");
   for (int i = 0; i < 5; ++i) {
     const std::string name = fmt::format("layers.{}.weight", i);
-    model.weights[name] = "transformer." + name;
+    model.weights[name] = {0, "transformer." + name};
   }
   return model;
 }
@@ -81,13 +81,34 @@ TEST(Plan, RefusesDamagedText) {
   const std::string text = serialize(make_plan(toy(), options(2)));
   EXPECT_THAT(error_of([&] { parse("hello", "p"); }).message(), HasSubstr("p is not a plan"));
   EXPECT_THAT(error_of([&] { parse("shardpipe-plan 99 00\n", "p"); }).message(), HasSubstr("another version"));
-  for (const size_t at : {text.size() - 3, text.find("folder") + 12, text.find("linear")}) {
+  for (const size_t at : {text.size() - 3, text.find("checkpoints") + 17, text.find("linear")}) {
     std::string damaged = text;
     damaged[at] = damaged[at] == 'x' ? 'y' : 'x';
     EXPECT_THAT(error_of([&] { parse(damaged, "p"); }).message(), HasSubstr("p is damaged: its hash"));
   }
   EXPECT_THAT(error_of([&] { parse(text.substr(0, text.size() / 2), "p"); }).message(), HasSubstr("damaged"));
   EXPECT_EQ(error_of([&] { parse(text.substr(0, 20), "p"); }).code(), ErrorCode::input);
+}
+
+TEST(Plan, FollowsTheSplitPolicy) {
+  const auto cuts = [](auto change) {
+    PlanOptions chosen = options(2);
+    chosen.kernels = "reference";
+    change(chosen);
+    return make_plan(toy(), chosen).cuts;
+  };
+  using Cuts = partition::CutPoints;
+  EXPECT_EQ(cuts([](PlanOptions&) {}), Cuts{2});
+  EXPECT_EQ(cuts([](PlanOptions& o) { o.layout.split = "equal_size"; }), Cuts{2});
+  EXPECT_EQ(cuts([](PlanOptions& o) { o.layout.split = "threshold:256"; }), Cuts{4});
+  EXPECT_EQ(cuts([](PlanOptions& o) { o.layout.memory_bytes = 192; }), Cuts{2});
+  EXPECT_EQ(cuts([](PlanOptions& o) { o.layout.split = "balanced"; }).size(), 1U);
+  const SplitFunction own = [](const std::vector<std::string>& modules, int stages) {
+    EXPECT_EQ(modules.size(), 5U);
+    EXPECT_EQ(stages, 2);
+    return std::vector<std::string>{modules.at(0)};
+  };
+  EXPECT_EQ(cuts([&](PlanOptions& o) { o.split = own; }), Cuts{1});
 }
 
 struct Impossible {
@@ -102,6 +123,10 @@ TEST(Plan, RefusesLayoutsBeforeAnythingIsLoaded) {
       {[](PlanOptions& o) { o.layout.tp = 2; }, "--tp 2 --dp 1"},
       {[](PlanOptions& o) { o.layout.chunks = -1; }, "--chunks is -1"},
       {[](PlanOptions& o) { o.layout.split = "odd"; }, "--split \"odd\""},
+      {[](PlanOptions& o) { o.layout.split = "threshold:64"; }, "--split threshold:64 gives 5 stages, --pp is 2"},
+      {[](PlanOptions& o) { o.layout.split = "threshold:x"; }, "--split threshold is \"x\""},
+      {[](PlanOptions& o) { o.layout.memory_bytes = -1; }, "--memory is -1"},
+      {[](PlanOptions& o) { o.layout.memory_bytes = 130; }, "stage 1 holds 192 bytes of weights, --memory is 130"},
       {[](PlanOptions& o) { o.layout.schedule = "zb"; }, "--schedule \"zb\""},
       {[](PlanOptions& o) { o.kernels = "mine"; }, "--kernels \"mine\""},
       {[](PlanOptions& o) { o.layout.cuts = {"layers.7"}; }, "no module of the model"},

@@ -31,7 +31,7 @@ Error error_of(F f) {
 }
 
 TEST(Action, PrintsAndParses) {
-  for (const char* text : {"0F0", "1RECV_F3", "12SEND_F7", "3SEND_T0", "0RECV_T11"}) {
+  for (const char* text : {"0F0", "1RECV_F3", "12SEND_F7", "0B0", "1SEND_B4", "0RECV_B4", "3SEND_T0", "0RECV_T11"}) {
     EXPECT_EQ(to_string(parse_action(text)), text);
   }
 }
@@ -49,22 +49,31 @@ TEST(FillDrain, RunsForwardsInMicrobatchOrder) {
   EXPECT_EQ(to_csv(fill_drain(2, 3)), "0F0,0F1,0F2\n1F0,1F1,1F2\n");
 }
 
+TEST(FillDrain, RunsBackwardsAfterAllForwards) {
+  EXPECT_EQ(to_csv(fill_drain(2, 2, true)), "0F0,0F1,0B0,0B1\n1F0,1F1,1B0,1B1\n");
+}
+
 TEST(FillDrain, RefusesNothingToDo) {
   EXPECT_THAT(error_of([] { fill_drain(0, 1); }).message(), HasSubstr("0 stages and 1 microbatches"));
   EXPECT_EQ(error_of([] { fill_drain(1, 0); }).code(), ErrorCode::usage);
 }
 
 TEST(Lowering, PutsMessagesAroundForwards) {
-  EXPECT_EQ(to_csv(lower_forward(fill_drain(3, 1), chain(3))), "0F0,0SEND_F0\n1RECV_F0,1F0,1SEND_F0\n2RECV_F0,2F0\n");
+  EXPECT_EQ(to_csv(lower(fill_drain(3, 1), chain(3))), "0F0,0SEND_F0\n1RECV_F0,1F0,1SEND_F0\n2RECV_F0,2F0\n");
+}
+
+// The actions of torch.distributed.pipelining's _add_send_recv for GPipe on two stages.
+TEST(Lowering, PutsMessagesAroundBackwards) {
+  EXPECT_EQ(to_csv(lower(fill_drain(2, 1, true), chain(2))), "0F0,0SEND_F0,0RECV_B0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n");
 }
 
 TEST(Lowering, SkipConnectionGoesDirectly) {
   const StageEdges edges = {{0, 2}, {1, 2}};
-  EXPECT_EQ(to_csv(lower_forward(fill_drain(3, 1), edges)), "0F0,0SEND_F0\n1F0,1SEND_F0\n2RECV_F0,2F0\n");
+  EXPECT_EQ(to_csv(lower(fill_drain(3, 1), edges)), "0F0,0SEND_F0\n1F0,1SEND_F0\n2RECV_F0,2F0\n");
 }
 
 TEST(Lowering, TokensTravelFromTheLastStage) {
-  const Schedule lowered = lower_forward(fill_drain(2, 2), chain(2));
+  const Schedule lowered = lower(fill_drain(2, 2), chain(2));
   EXPECT_EQ(
       to_csv(add_token_exchange(lowered, true)),
       "0F0,0SEND_F0,0F1,0SEND_F1\n1RECV_F0,1F0,1SEND_T0,1RECV_F1,1F1,1SEND_T1\n");
@@ -74,7 +83,7 @@ TEST(Lowering, TokensTravelFromTheLastStage) {
 }
 
 TEST(Csv, RoundTripsAndIgnoresIdleCells) {
-  const Schedule schedule = lower_forward(fill_drain(3, 4), chain(3));
+  const Schedule schedule = lower(fill_drain(3, 4), chain(3));
   EXPECT_EQ(parse_csv(to_csv(schedule), "test"), schedule);
   EXPECT_EQ(parse_csv("0F0, ,0F1\n,1F0,1F1\r\n", "test"), fill_drain(2, 2));
 }
@@ -86,7 +95,7 @@ TEST(Csv, NamesFileAndLine) {
   EXPECT_THAT(twice.message(), HasSubstr("stage 0 is on rank 0 and on rank 1"));
 }
 
-TEST(Validate, AcceptsRandomForwardPipelines) {
+TEST(Validate, AcceptsRandomPipelines) {
   std::mt19937 random(7);
   for (int round = 0; round < 200; ++round) {
     const int stages = 1 + static_cast<int>(random() % 6);
@@ -96,7 +105,8 @@ TEST(Validate, AcceptsRandomForwardPipelines) {
         edges.emplace_back(s, s + 2);
       }
     }
-    EXPECT_NO_THROW(validate(lower_forward(fill_drain(stages, 1 + static_cast<int>(random() % 5)), edges), edges));
+    const int microbatches = 1 + static_cast<int>(random() % 5);
+    EXPECT_NO_THROW(validate(lower(fill_drain(stages, microbatches, round % 2 == 1), edges), edges));
   }
 }
 
@@ -125,10 +135,21 @@ INSTANTIATE_TEST_SUITE_P(
         Broken{"0RECV_F0,0F0,0SEND_F0\n1RECV_F0,1F0\n", "no stage sends to this one"},
         Broken{"0F0\n1RECV_F0,1F0\n", "deadlocks: rank 1 at 1RECV_F0"},
         Broken{"0F0,0SEND_F0\n1RECV_F0\n", "the schedule has no 1F0"},
-        Broken{"0F0,0SEND_F0,0F1\n1RECV_F0,1F0\n", "the schedule has no 0SEND_F1"}));
+        Broken{"0F0,0SEND_F0,0F1\n1RECV_F0,1F0\n", "the schedule has no 0SEND_F1"},
+        Broken{"0B0,0F0,0SEND_F0\n1RECV_F0,1F0\n", "action 0B0: the forward did not run before"},
+        Broken{"0F0,0SEND_F0,0B0\n1RECV_F0,1F0,1B0,1SEND_B0\n", "action 0B0: its gradients were not received"},
+        Broken{"0F0,0SEND_F0\n1RECV_F0,1F0,1B0,1B0\n", "the backward ran before"},
+        Broken{"0F0,0SEND_F0,0F1,0SEND_F1\n1RECV_F0,1F0,1RECV_F1,1F1,1B1\n", "sums would change their order"},
+        Broken{"0F0,0SEND_F0\n1RECV_F0,1F0,1SEND_B0\n", "the backward did not run before"},
+        Broken{"0F0,0SEND_F0,0RECV_B0,0B0,0SEND_B0\n1RECV_F0,1F0,1B0,1SEND_B0\n", "there is nothing to send"},
+        Broken{"0F0,0SEND_F0\n1RECV_F0,1RECV_B0,1F0\n", "no stage sends gradients to this one"},
+        Broken{"0F0,0SEND_F0,0RECV_B0,0RECV_B0\n1RECV_F0,1F0,1B0,1SEND_B0\n", "the gradients were received before"},
+        Broken{"0F0,0SEND_F0,0RECV_B0,0B0\n1RECV_F0,1F0,1B0\n", "deadlocks: rank 0 at 0RECV_B0"},
+        Broken{"0F0,0SEND_F0\n1RECV_F0,1F0,1B0,1SEND_B0\n", "the schedule has no 0B0"},
+        Broken{"0F0,0SEND_F0\n1RECV_F0,1F0,1B0\n", "the schedule has no 0B0"}));
 
 TEST(Validate, RefusesForeignStagesAndMicrobatches) {
-  Schedule schedule = lower_forward(fill_drain(2, 1), chain(2));
+  Schedule schedule = lower(fill_drain(2, 1), chain(2));
   schedule.ranks[0].push_back({1, ActionKind::F, 0});
   EXPECT_THAT(error_of([&] { validate(schedule, chain(2)); }).message(), HasSubstr("stage 1 is not on this rank"));
   schedule.ranks[0].back() = {0, ActionKind::F, 5};

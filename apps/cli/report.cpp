@@ -1,0 +1,42 @@
+#include "report.h"
+
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace shardpipe::cli {
+
+void write(const std::string& text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    throw Error(ErrorCode::io, fmt::format("cannot write to standard output: {}", std::strerror(errno)));
+  }
+}
+
+Json layout_report(const Plan& plan, int chunks) {
+  const LayoutOptions& layout = plan.layout();
+  return {{"pp", layout.pp}, {"tp", layout.tp}, {"dp", layout.dp}, {"chunks", chunks}};
+}
+
+Json rank_report(const World& world, const Engine& engine) {
+  struct rusage usage {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return {
+      {"rank", world.rank()},
+      {"peak_rss_bytes", int64_t{usage.ru_maxrss} * 1024},
+      {"parameter_bytes", engine.parameter_bytes()}};
+}
+
+Json ranks_report(const std::vector<std::string>& ranks) {
+  Json list = Json::array();
+  for (const std::string& rank : ranks) {
+    list.push_back(parse_json(rank, "a rank's report"));
+  }
+  return list;
+}
+
+}  // namespace shardpipe::cli

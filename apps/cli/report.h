@@ -1,0 +1,23 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "shardpipe/engine.h"
+
+namespace shardpipe::cli {
+
+/// To standard output, at once. A reader that has gone away is an Error(io) of this rank, not its death by a signal.
+void write(const std::string& text);
+
+/// {"pp", "tp", "dp", "chunks"}
+Json layout_report(const Plan& plan, int chunks);
+
+/// What every rank tells of itself: {"rank", "peak_rss_bytes", "parameter_bytes"}.
+Json rank_report(const World& world, const Engine& engine);
+
+/// The ranks' reports, gathered as text, as a list.
+Json ranks_report(const std::vector<std::string>& ranks);
+
+}  // namespace shardpipe::cli

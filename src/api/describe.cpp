@@ -1,0 +1,81 @@
+// From a model as its user has it to what the planner needs.
+#include "api/impl.h"
+#include "base/error.h"
+#include "checkpoint/names.h"
+
+namespace shardpipe {
+namespace {
+
+// Finds each weight of the model in the checkpoint, by names alone: a missing one is refused before any rank loads.
+std::map<std::string, plan::WeightSource> find_weights(const hf::FolderModel& model, const graph::Graph& graph) {
+  const auto checkpoint = checkpoint::Checkpoint::open_folder(model.folder);
+  std::vector<checkpoint::WantedTensor> wanted;
+  for (const graph::ValueId id : graph.used_tensors()) {
+    const graph::Value& value = graph.values[static_cast<size_t>(id)];
+    if (value.kind == graph::ValueKind::parameter ||
+        (value.kind == graph::ValueKind::buffer && !value.content.defined())) {
+      wanted.push_back(
+          {value.name, graph::evaluate(value.shape.value(), {}),
+           value.kind == graph::ValueKind::parameter ? checkpoint::WantedKind::parameter
+                                                     : checkpoint::WantedKind::buffer});
+    }
+  }
+  const checkpoint::Resolution found = checkpoint::resolve_names(*checkpoint, wanted, model.names);
+  checkpoint::warn_of_surplus(found, *checkpoint);
+  std::map<std::string, plan::WeightSource> sources;
+  for (const auto& [name, source] : found.source) {
+    sources[name] = {0, source};
+  }
+  return sources;
+}
+
+plan::ModelDescription describe_exported(const pt2::ExportedModel& model, const std::filesystem::path& weights) {
+  plan::ModelDescription description;
+  description.family = "exported";
+  description.graph = model.graph;
+  description.checkpoints = {model.path.string()};
+  std::shared_ptr<const checkpoint::Checkpoint> beside;
+  if (!weights.empty()) {
+    beside = checkpoint::Checkpoint::open(weights);
+    description.checkpoints.push_back(weights.string());
+  }
+  for (const auto& [name, source] : pt2::find_weights(model, beside.get())) {
+    description.weights[name] = {source.beside ? 1 : 0, source.name};
+  }
+  description.frozen = {model.frozen.begin(), model.frozen.end()};
+  for (const graph::Value& value : model.graph.values) {
+    if (value.kind == graph::ValueKind::parameter && value.dtype && c10::isFloatingType(*value.dtype)) {
+      description.dtype = *value.dtype;
+      break;
+    }
+  }
+  return description;
+}
+
+}  // namespace
+
+plan::ModelDescription Model::Impl::describe() const {
+  if (is_exported) {
+    return describe_exported(exported(), weights);
+  }
+  const hf::FolderModel& model = loaded();
+  return {model.family, model.graph, model.dtype, {model.folder.string()}, find_weights(model, model.graph), {}};
+}
+
+runtime::InputCheck Model::Impl::input_check() const {
+  if (!is_exported) {
+    return {};
+  }
+  exported();
+  return [model = exported_](const std::map<std::string, at::Tensor>& inputs) { pt2::check_inputs(*model, inputs); };
+}
+
+const pt2::ExportedModel& Model::Impl::exported() const {
+  const std::scoped_lock lock(mutex_);
+  if (!exported_) {
+    exported_ = std::make_shared<const pt2::ExportedModel>(pt2::load_exported(folder));
+  }
+  return *exported_;
+}
+
+}  // namespace shardpipe

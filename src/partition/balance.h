@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "graph/graph.h"
+#include "partition/policies.h"
+
+namespace shardpipe::partition {
+
+/// What a graph costs, node by node, in the unit of the cuts' costs (seconds where they come from cost_model()).
+struct Costs {
+  std::vector<double>
+      compute;  ///< by node; 0 for cheap functions of the inputs, which every stage that needs them repeats
+  std::vector<double> transfer;  ///< by cut point, 0 to nodes: of what crosses it
+};
+
+/// From floating-point operations, bytes read and written, and bytes that cross each cut. Named dimensions that
+/// `dimensions` lacks count as 16.
+Costs cost_model(const graph::Graph& graph, const graph::Dimensions& dimensions = {});
+
+/// Among all contiguous cuts, one whose slowest stage (its nodes and the transfers at both its ends) is fastest, while
+/// no stage holds more than `memory_bytes` of parameters, buffers and states (0 = no limit) and none is empty. Exact:
+/// dynamic programming over the cut points. Throws Error(usage) when there are more stages than nodes, or when the
+/// limit cannot be met, saying what could be.
+CutPoints cut_balanced(const graph::Graph& graph, int stages, const Costs& costs, int64_t memory_bytes = 0);
+
+/// Bytes of the tensors that the nodes from `begin` to `end` hold, each once.
+int64_t held_bytes(const graph::Graph& graph, size_t begin, size_t end);
+
+/// Throws Error(usage) naming the stage, its bytes and what would fit when a stage holds more than `memory_bytes`.
+void check_memory(const graph::Graph& graph, const CutPoints& points, int64_t memory_bytes);
+
+}  // namespace shardpipe::partition

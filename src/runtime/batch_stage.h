@@ -1,0 +1,90 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <vector>
+
+#include "comm/transport.h"
+#include "graph/executor.h"
+#include "plan/plan.h"
+#include "runtime/bundle.h"
+#include "runtime/driver.h"
+#include "runtime/use_sites.h"
+
+namespace shardpipe::runtime {
+
+/// The gradient of one parameter of a stage: of each of its uses, in the order in which they are added; an undefined
+/// tensor for a use that the loss does not depend on.
+struct ParameterGradient {
+  graph::ValueId parameter = graph::kNoValue;
+  std::vector<at::Tensor> uses;
+};
+
+/// One stage's part of a batch of microbatches: forwards and, where asked for, backwards, and the messages between. All
+/// messages carry kinds and shapes. The backward of a stage is a graph of its own: what arrives is a leaf, and its
+/// gradients go back to where it came from.
+class BatchStage {
+ public:
+  /// `tensors`: the stage's parameters and buffers. `states`: its shared states, which the batch updates.
+  BatchStage(
+      const plan::Plan& plan,
+      int stage,
+      comm::Transport transport,
+      const std::map<graph::ValueId, at::Tensor>& tensors,
+      std::map<graph::ValueId, at::Tensor>& states,
+      int microbatches,
+      bool gradients);
+
+  void receive_forward(int microbatch);
+  void forward(int microbatch, BatchDriver& driver);
+  int64_t send_forward(int microbatch);
+  void receive_backward(int microbatch);
+  void backward(int microbatch, BatchDriver& driver);
+  int64_t send_backward(int microbatch);
+
+  /// Of all parameters of the stage, summed over the backwards that ran.
+  std::vector<ParameterGradient> parameter_gradients() const;
+
+ private:
+  /// The values that go to, or come from, one other stage; and how many gradients return for each.
+  struct Peer {
+    int stage = 0;
+    std::vector<graph::ValueId> values;
+    std::vector<size_t> gradients;
+    size_t num_gradients() const;
+  };
+  struct Microbatch {
+    std::map<graph::ValueId, Received> received;
+    std::map<graph::ValueId, std::vector<at::Tensor>> leaves;     // received values that require grad
+    std::map<graph::ValueId, c10::IValue> sent;                   // with their history until the backward
+    std::vector<std::pair<std::string, at::Tensor>> outputs;      // that the loss may be among
+    std::map<graph::ValueId, std::vector<at::Tensor>> gradients;  // of sent values, in the order of their sum
+    std::map<graph::ValueId, std::vector<at::Tensor>> returned;   // of received values
+  };
+
+  void find_peers();
+  void set_tensors(const std::map<graph::ValueId, at::Tensor>& tensors);
+  void set_received(Microbatch& at);
+  void set_states();
+  int tag(int microbatch, bool backward) const;
+  Microbatch& microbatch(int number) { return microbatches_[static_cast<size_t>(number)]; }
+
+  const plan::Plan& plan_;
+  int stage_;
+  comm::Transport transport_;
+  std::map<graph::ValueId, at::Tensor>& states_;
+  bool gradients_;
+  std::vector<Peer> producers_;  // stages before this one that send to it, in order
+  std::vector<Peer> consumers_;
+  SeparatedUses uses_;
+  std::vector<graph::ValueId> written_;
+  graph::Executor executor_;
+  std::vector<std::pair<std::string, graph::ValueId>> inputs_;
+  std::vector<std::pair<std::string, graph::ValueId>> outputs_;
+  std::vector<ParameterGradient> parameters_;  // sums so far
+  std::vector<at::Tensor> parameter_leaves_;   // of all their uses, in order
+  std::vector<Microbatch> microbatches_;
+};
+
+}  // namespace shardpipe::runtime
