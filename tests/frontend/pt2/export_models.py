@@ -38,7 +38,7 @@ class Case:
     """Inputs are {name: tensor} in the order of forward's parameters; `call` turns them into forward's arguments."""
 
     def __init__(self, model, inputs, dynamic=None, second=None, grad=True, call=None, decompose=False, strict=False,
-                 names=None, seed=None):
+                 seed=None, program=None):
         self.__dict__.update(locals())
 
 
@@ -72,7 +72,7 @@ def functional_gradients(program, args, kwargs) -> dict:
 def save(name: str, made: Case, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     args, kwargs = made.call(made.inputs) if made.call else ((), made.inputs)
-    program = export(made.model, args, kwargs, dynamic_shapes=made.dynamic, strict=made.strict)
+    program = made.program or export(made.model, args, kwargs, dynamic_shapes=made.dynamic, strict=made.strict)
     if made.decompose:
         program = program.run_decompositions()
     torch.export.save(program, folder / "model.pt2")
@@ -339,9 +339,9 @@ def nested():
     def make(n):
         return {"batch": {"x": torch.randn(n, 5), "more": {"y": torch.randn(n, 5)}}, "extra": {"0": torch.randn(n), "1": torch.randn(5)}}
 
-    dynamic = ({"x": {0: b}, "more": {"y": {0: b}}}, [{0: b}, None], None)
-    dynamic = {"batch": dynamic[0], "extra": dynamic[1], "factor": None, "flag": None, "mode": None}
-    return Case(nn.Sequential(), make(4), dynamic, second=make(9), call=call, grad=False, names=Nested)
+    dynamic = {"batch": {"x": {0: b}, "more": {"y": {0: b}}}, "extra": [{0: b}, None], "factor": None, "flag": None,
+               "mode": None}  # fmt: skip
+    return Case(Nested(), make(4), dynamic, second=make(9), call=call, grad=False)
 
 
 class Sizes(nn.Module):
@@ -538,6 +538,26 @@ def llama_autocast():
 
 
 @case
+def llama_static_cache():
+    """A cache of fixed length: buffers that the graph sees as lifted constants of the same storage and writes."""
+    from transformers import GenerationConfig
+    from transformers.integrations.executorch import TorchExportableModuleForDecoderOnlyLM
+
+    model = llama_model().eval()
+    model.generation_config = GenerationConfig(
+        use_cache=True, cache_implementation="static", max_length=16,
+        cache_config={"batch_size": 1, "max_cache_len": 16})  # fmt: skip
+    seq = Dim("seq", min=1, max=15)
+    inputs = {"input_ids": torch.randint(0, 64, (1, 5)), "cache_position": torch.arange(5)}
+    second = {"input_ids": torch.randint(0, 64, (1, 2)), "cache_position": torch.arange(2)}
+    with torch.no_grad():
+        program = TorchExportableModuleForDecoderOnlyLM(model).export(
+            input_ids=inputs["input_ids"], cache_position=inputs["cache_position"],
+            dynamic_shapes={"input_ids": {1: seq}, "cache_position": {0: seq}}, strict=False)  # fmt: skip
+    return Case(model, inputs, program=program, second=second, grad=False)
+
+
+@case
 def gpt2_tied():
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -680,8 +700,6 @@ def main() -> None:
             continue
         torch.manual_seed(0)
         made = make()
-        if made.names is not None:
-            made.model = made.names()
         save(name, made, output / name)
         print("exported", name, flush=True)
     if not only or "special" in only:
