@@ -2,42 +2,80 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
 
 namespace shardpipe::trace {
 
 using graph::Size;
 
-std::vector<graph::Dimensions> probe_sizes(const std::vector<std::string>& dimensions) {
-  // Primes, so that a coincidence of two dimensions or of a product with a constant of the model is unlikely.
+namespace {
+
+enum Step : int8_t { kBase, kFirst, kSecond, kLast };
+
+// Primes, so that a coincidence of two dimensions or of a product with a constant of the model is unlikely. The last
+// steps differ, so that terms of degree 2 do not cancel there.
+int64_t probe_size(size_t dimension, Step step) {
   constexpr std::array<int64_t, 12> kPrimes = {7, 13, 19, 29, 37, 43, 53, 61, 71, 79, 89, 97};
-  constexpr std::array<int64_t, 4> kSteps = {0, 1, 3, 4};
-  const auto size = [&](size_t dimension, size_t step) {
-    return kPrimes[dimension % kPrimes.size()] + 100 * static_cast<int64_t>(dimension / kPrimes.size()) + kSteps[step];
-  };
-  graph::Dimensions base;
-  graph::Dimensions last;
+  const size_t index = dimension % kPrimes.size();
+  const std::array<int64_t, 4> steps = {0, 1, 3, 4 + 2 * static_cast<int64_t>(index)};
+  return kPrimes[index] + 100 * static_cast<int64_t>(dimension / kPrimes.size()) + steps[step];
+}
+
+graph::Dimensions sizes_at(const std::vector<std::string>& dimensions, Step step) {
+  graph::Dimensions sizes;
   for (size_t i = 0; i < dimensions.size(); ++i) {
-    base[dimensions[i]] = size(i, 0);
-    last[dimensions[i]] = size(i, 3);
+    sizes[dimensions[i]] = probe_size(i, step);
   }
+  return sizes;
+}
+
+// The base with the given dimensions at a step.
+graph::Dimensions with(
+    const std::vector<std::string>& dimensions, const graph::Dimensions& base, Step step, std::set<size_t> changed) {
+  graph::Dimensions sizes = base;
+  for (const size_t i : changed) {
+    sizes[dimensions[i]] = probe_size(i, step);
+  }
+  return sizes;
+}
+
+}  // namespace
+
+std::vector<graph::Dimensions> first_probe_sizes(const std::vector<std::string>& dimensions) {
+  const graph::Dimensions base = sizes_at(dimensions, kBase);
   std::vector<graph::Dimensions> runs = {base};
   for (size_t i = 0; i < dimensions.size(); ++i) {
-    for (const size_t step : {1, 2}) {
-      runs.push_back(base);
-      runs.back()[dimensions[i]] = size(i, step);
-    }
-  }
-  for (size_t i = 0; i < dimensions.size(); ++i) {
-    for (size_t j = i + 1; j < dimensions.size(); ++j) {
-      runs.push_back(base);
-      runs.back()[dimensions[i]] = size(i, 1);
-      runs.back()[dimensions[j]] = size(j, 1);
-    }
+    runs.push_back(with(dimensions, base, kFirst, {i}));
   }
   if (!dimensions.empty()) {
-    runs.push_back(last);
+    runs.push_back(sizes_at(dimensions, kLast));
   }
   return runs;
+}
+
+std::vector<graph::Dimensions> further_probe_sizes(
+    const std::vector<std::string>& dimensions,
+    std::span<const graph::Dimensions> runs,
+    std::span<const int64_t> values) {
+  std::vector<size_t> varying;
+  for (size_t i = 0; i < dimensions.size(); ++i) {
+    if (values[1 + i] != values[0]) {
+      varying.push_back(i);
+    }
+  }
+  std::vector<graph::Dimensions> further;
+  const auto add = [&](const graph::Dimensions& sizes) {
+    if (std::find(runs.begin(), runs.end(), sizes) == runs.end()) {
+      further.push_back(sizes);
+    }
+  };
+  for (size_t a = 0; a < varying.size(); ++a) {
+    add(with(dimensions, runs[0], kSecond, {varying[a]}));
+    for (size_t b = a + 1; b < varying.size(); ++b) {
+      add(with(dimensions, runs[0], kFirst, {varying[a], varying[b]}));
+    }
+  }
+  return further;
 }
 
 namespace {
@@ -49,27 +87,34 @@ class Fit {
       std::span<const int64_t> values)
       : dimensions_(dimensions), runs_(runs), values_(values) {}
 
-  // Newton's divided differences; those of a polynomial with integer coefficients are integers.
+  // Newton's divided differences; those of a polynomial with integer coefficients are integers. A term whose run was
+  // not made is taken as absent.
   std::optional<Size> quadratic() const {
     Size size(values_[0]);
-    size_t pair = 1 + 2 * dimensions_.size();
     for (size_t i = 0; i < dimensions_.size(); ++i) {
-      const size_t second = 1 + 2 * i;
-      const size_t third = 2 + 2 * i;
-      const auto slope = divide(values_[second] - values_[0], at(second, i) - at(0, i));
-      const auto next_slope = divide(values_[third] - values_[second], at(third, i) - at(second, i));
-      if (!slope || !next_slope) {
+      const size_t first = 1 + i;
+      const auto slope = divide(values_[first] - values_[0], at(first, i) - at(0, i));
+      if (!slope) {
         return std::nullopt;
       }
-      const auto curvature = divide(*next_slope - *slope, at(third, i) - at(0, i));
-      if (!curvature) {
-        return std::nullopt;
+      size = size + Size(*slope) * minus(i, 0);
+      if (const size_t second = find(kSecond, {i}); second < runs_.size()) {
+        const auto next_slope = divide(values_[second] - values_[first], at(second, i) - at(first, i));
+        const auto curvature =
+            next_slope ? divide(*next_slope - *slope, at(second, i) - at(0, i)) : std::optional<int64_t>();
+        if (!curvature) {
+          return std::nullopt;
+        }
+        size = size + Size(*curvature) * minus(i, 0) * minus(i, first);
       }
-      size = size + Size(*slope) * minus(i, 0) + Size(*curvature) * minus(i, 0) * minus(i, second);
     }
     for (size_t i = 0; i < dimensions_.size(); ++i) {
-      for (size_t j = i + 1; j < dimensions_.size(); ++j, ++pair) {
-        const int64_t rise = values_[pair] - values_[1 + 2 * i] - values_[1 + 2 * j] + values_[0];
+      for (size_t j = i + 1; j < dimensions_.size(); ++j) {
+        const size_t pair = find(kFirst, {i, j});
+        if (pair == runs_.size()) {
+          continue;
+        }
+        const int64_t rise = values_[pair] - values_[1 + i] - values_[1 + j] + values_[0];
         const auto mixed = divide(rise, (at(pair, i) - at(0, i)) * (at(pair, j) - at(0, j)));
         if (!mixed) {
           return std::nullopt;
@@ -85,14 +130,14 @@ class Fit {
     Size product(1);
     int64_t factor = 1;
     for (size_t i = 0; i < dimensions_.size(); ++i) {
-      int64_t changed = values_[1 + 2 * i];
+      int64_t changed = values_[1 + i];
       int64_t base = values_[0];
       for (int power = 0; changed != base; ++power) {
         if (power == 3) {
           return std::nullopt;
         }
         changed *= at(0, i);
-        base *= at(1 + 2 * i, i);
+        base *= at(1 + i, i);
         factor *= at(0, i);
         product = product * Size::symbol(dimensions_[i]);
       }
@@ -104,6 +149,11 @@ class Fit {
  private:
   static std::optional<int64_t> divide(int64_t a, int64_t b) {
     return a % b == 0 ? std::optional<int64_t>(a / b) : std::nullopt;
+  }
+  // The run that differs from the base in these dimensions only; runs_.size() when there is none.
+  size_t find(Step step, const std::set<size_t>& changed) const {
+    const auto found = std::find(runs_.begin(), runs_.end(), with(dimensions_, runs_[0], step, changed));
+    return static_cast<size_t>(found - runs_.begin());
   }
   int64_t at(size_t run, size_t dimension) const { return runs_[run].at(dimensions_[dimension]); }
   // The dimension minus its size in a run.

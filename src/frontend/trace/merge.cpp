@@ -24,8 +24,10 @@ class Merger {
       const Program& program,
       const std::vector<std::string>& dimensions,
       const std::vector<graph::Dimensions>& sizes,
-      const std::vector<Run>& runs)
-      : program_(program),
+      const std::vector<Run>& runs,
+      std::set<graph::Dimensions>& wanted)
+      : wanted_(wanted),
+        program_(program),
         dimensions_(dimensions),
         sizes_(sizes),
         runs_(runs),
@@ -65,7 +67,7 @@ class Merger {
   const Recorder& base() const { return runs_[0].recorder; }
 
   [[noreturn]] static void fail(const RecordedNode& node, const std::string& what) {
-    throw_usage("{} operator {} in \"{}\"", what, c10::toString(node.op.operator_name()), node.module);
+    throw_usage("{} operator {} {}", what, c10::toString(node.op->operator_name()), node.place());
   }
 
   void check_same_operators() const {
@@ -74,7 +76,7 @@ class Merger {
       const std::vector<RecordedNode>& others = run.recorder.nodes();
       for (size_t n = 0; n < std::max(nodes.size(), others.size()); ++n) {
         const bool same = n < nodes.size() && n < others.size() &&
-                          nodes[n].op.operator_name() == others[n].op.operator_name() &&
+                          nodes[n].op->operator_name() == others[n].op->operator_name() &&
                           nodes[n].results == others[n].results && nodes[n].module == others[n].module &&
                           nodes[n].grad_enabled == others[n].grad_enabled;
         if (!same) {
@@ -144,7 +146,7 @@ class Merger {
         }
         extents.push_back((*others)[d]);
       }
-      const auto extent = fit_size(dimensions_, sizes_, extents);
+      const auto extent = fit(extents);
       if (!extent) {
         return std::nullopt;
       }
@@ -209,7 +211,7 @@ class Merger {
         }
         values.push_back(list[i]);
       }
-      const auto size = fit_size(dimensions_, sizes_, values);
+      const auto size = fit(values);
       if (!size) {
         fail(
             node,
@@ -226,10 +228,24 @@ class Merger {
     return first.isInt() ? merged[0] : Argument::list(std::move(merged));
   }
 
+  // A stand-in when further runs may tell: the graph is then made once more.
+  std::optional<Size> fit(const std::vector<int64_t>& values) const {
+    const auto size = fit_size(dimensions_, sizes_, values);
+    if (!size) {
+      const auto further = further_probe_sizes(dimensions_, sizes_, values);
+      wanted_.insert(further.begin(), further.end());
+      if (!further.empty()) {
+        return Size(values[0]);
+      }
+    }
+    return size;
+  }
+
   static bool same(const c10::IValue& a, const c10::IValue& b) {
     return a == b || (a.isDouble() && std::isnan(a.toDouble()) && std::isnan(b.toDouble()));
   }
 
+  std::set<graph::Dimensions>& wanted_;
   const Program& program_;
   const std::vector<std::string>& dimensions_;
   const std::vector<graph::Dimensions>& sizes_;
@@ -245,8 +261,9 @@ Graph merge_runs(
     const Program& program,
     const std::vector<std::string>& dimensions,
     const std::vector<graph::Dimensions>& sizes,
-    const std::vector<Run>& runs) {
-  return Merger(program, dimensions, sizes, runs).merge();
+    const std::vector<Run>& runs,
+    std::set<graph::Dimensions>& wanted) {
+  return Merger(program, dimensions, sizes, runs, wanted).merge();
 }
 
 }  // namespace shardpipe::trace

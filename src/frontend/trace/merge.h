@@ -1,5 +1,6 @@
 #pragma once
 
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,12 +16,13 @@ struct Run {
   std::vector<std::pair<std::string, graph::ValueId>> outputs;
 };
 
-/// One graph from runs that differ in the sizes of the named dimensions (probe_sizes()) and must agree in all else.
-/// Throws Error(usage) as trace().
+/// One graph from runs that differ in the sizes of the named dimensions (fit.h) and must agree in all else. `wanted`
+/// receives the runs that are needed besides; the graph is not to be used then. Throws Error(usage) as trace().
 graph::Graph merge_runs(
     const Program& program,
     const std::vector<std::string>& dimensions,
     const std::vector<graph::Dimensions>& sizes,
-    const std::vector<Run>& runs);
+    const std::vector<Run>& runs,
+    std::set<graph::Dimensions>& wanted);
 
 }  // namespace shardpipe::trace

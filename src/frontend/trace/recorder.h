@@ -4,24 +4,27 @@
 #include <ATen/core/ivalue.h>
 
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
+#include "frontend/trace/interceptor.h"
 #include "graph/graph.h"
 
 namespace shardpipe::trace {
 
 /// One operator call as it happened; values are numbered in the order they appeared.
 struct RecordedNode {
-  c10::OperatorHandle op;
-  std::vector<graph::Argument> arguments;
-  std::vector<graph::ValueId> results;  ///< of an operator that returns Tensor[]: its items
-  std::string module;
-  bool grad_enabled;
+  std::optional<c10::OperatorHandle> op = {};
+  std::vector<graph::Argument> arguments = {};
+  std::vector<graph::ValueId> results = {};  ///< of an operator that returns Tensor[]: its items
+  std::string module = {};                   ///< the open ModuleScope's path
+  std::string near = {};                     ///< owner of the last declared tensor that was used, this call included
+  bool grad_enabled = true;
+
+  /// For messages: `in "layers.3"`, or `after "layers.3"` where no ModuleScope was open.
+  std::string place() const;
 };
 
 /// What is known of a value in one run; nothing beyond the type of an undefined tensor or a number.
@@ -31,19 +34,21 @@ struct RecordedValue {
   std::optional<std::vector<int64_t>> sizes = {};
 };
 
-/// Records the operators called on this thread while a Recorder::Scope is open: a boxed fallback on a dispatch key
-/// above autograd sees each operator whole (linear, layer_norm, scaled_dot_product_attention), factory calls too. Every
-/// call runs on `meta`: devices are redirected to it, tensors of other devices replaced by their shapes.
+/// Records the operators called on this thread while a Scope is open. Every call runs on `meta`: devices are redirected
+/// to it, tensors of other devices replaced by their shapes.
 ///
 /// An operator that returns numbers only (size, numel, is_floating_point) is not recorded: what it answers follows from
 /// shapes. Throws Error(usage) naming operator and module when an operator fails, when it reads the values of a tensor
 /// (item, nonzero, equal), and when an argument or result is of a kind that a graph cannot hold.
-class Recorder {
+class Recorder : public Interceptor {
  public:
   /// Makes `tensor` known under the next id (the order of calls defines the ids) and returns the id.
-  graph::ValueId declare(const at::Tensor& tensor) { return assign(tensor); }
+  /// `owner`: path of the module it belongs to, for messages.
+  graph::ValueId declare(const at::Tensor& tensor, const std::string& owner = {});
   /// The id of a tensor that was declared or recorded; kNoValue otherwise.
   graph::ValueId find(const at::Tensor& tensor) const;
+  /// Also of an object that no operator returned but that shares such a tensor's memory: torch::zeros(), data().
+  graph::ValueId find_or_copy(const at::Tensor& tensor);
 
   const std::vector<RecordedNode>& nodes() const { return nodes_; }
   /// By id.
@@ -51,24 +56,10 @@ class Recorder {
   /// Tensors that the program took from outside the trace: id -> content.
   const std::map<graph::ValueId, at::Tensor>& constants() const { return constants_; }
 
-  class Scope {
-   public:
-    explicit Scope(Recorder& recorder);
-    ~Scope();
-    Scope(const Scope&) = delete;
-    Scope& operator=(const Scope&) = delete;
-
-   private:
-    struct Guards;
-    std::unique_ptr<Guards> guards_;
-  };
-
  private:
-  friend void record(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack);
-  void call(const c10::OperatorHandle& op, torch::jit::Stack* stack);
-  /// Calls `op`, on the CPU when it has no kernel for `meta`.
-  void run(const c10::OperatorHandle& op, torch::jit::Stack* stack, size_t base);
-  void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack, size_t base);
+  void call(const c10::OperatorHandle& op, torch::jit::Stack* stack) override;
+  std::string place() const override;
+  const char* occasion() const override { return "a model is traced"; }
   std::vector<graph::ValueId> results(const c10::OperatorHandle& op, c10::ArrayRef<c10::IValue> returned);
   graph::Argument argument(const c10::IValue& value);
   graph::ValueId assign(const at::Tensor& tensor);
@@ -77,9 +68,10 @@ class Recorder {
   std::vector<RecordedValue> values_;
   std::map<graph::ValueId, at::Tensor> constants_;
   std::unordered_map<const c10::TensorImpl*, graph::ValueId> ids_;
+  std::unordered_map<const c10::StorageImpl*, std::vector<std::pair<graph::ValueId, at::Tensor>>> on_storage_;
   std::vector<at::Tensor> alive_;  // an address must not be reused while it is a key
-  std::unordered_set<c10::OperatorName> without_meta_;
-  bool inside_ = false;  // of a recorded operator: what it calls is not recorded
+  std::unordered_map<graph::ValueId, std::string> owners_;
+  std::string near_;
 };
 
 }  // namespace shardpipe::trace

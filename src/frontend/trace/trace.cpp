@@ -9,6 +9,7 @@
 #include "frontend/trace/fit.h"
 #include "frontend/trace/merge.h"
 #include "frontend/trace/module_scope.h"
+#include "frontend/trace/opaque.h"
 #include "graph/alias.h"
 #include "graph/verify.h"
 
@@ -42,17 +43,21 @@ NamedOutputs call_forward(
   } catch (const Error&) {
     throw;
   } catch (const std::exception&) {
-    const std::string after = recorder.nodes().empty() ? "at its start"
-                                                       : fmt::format(
-                                                             "after operator {} in \"{}\"",
-                                                             c10::toString(recorder.nodes().back().op.operator_name()),
-                                                             recorder.nodes().back().module);
+    std::string after = "at its start";
+    if (!recorder.nodes().empty()) {
+      const RecordedNode& last = recorder.nodes().back();
+      after = fmt::format("after operator {} {}", c10::toString(last.op->operator_name()), last.place());
+    }
     throw_usage("the model failed while it was traced, {}: {}", after, current_error().message());
   }
 }
 
 void run_once(
-    const Program& program, const graph::Dimensions& sizes, Run& run, std::map<std::string, std::string>& modules) {
+    const Program& program,
+    const graph::Dimensions& sizes,
+    Run& run,
+    std::map<std::string, std::string>& modules,
+    OpaqueNumbers& numbers) {
   const auto make = [&](const std::vector<TensorSpec>& specs) {
     std::vector<at::Tensor> tensors;
     for (const TensorSpec& spec : specs) {
@@ -65,15 +70,17 @@ void run_once(
   const std::vector<at::Tensor> states = make(program.states);
   for (const NamedTensor& named : program.tensors) {
     if (run.recorder.find(named.tensor) == graph::kNoValue) {
-      run.recorder.declare(named.tensor);
+      const size_t dot = named.name.rfind('.');
+      run.recorder.declare(named.tensor, dot == std::string::npos ? std::string() : named.name.substr(0, dot));
     }
   }
   // A region without grad is the model's own; whether the graph runs with it is decided when it runs.
   const c10::AutoGradMode grad(true);
   const ModuleScope::Collector collector(modules);
+  const OpaqueNumbers::Scope opaque_scope(numbers);
   const Recorder::Scope scope(run.recorder);
   for (const auto& [name, tensor] : call_forward(program, run.recorder, inputs, states)) {
-    run.outputs.emplace_back(name, run.recorder.find(tensor));
+    run.outputs.emplace_back(name, run.recorder.find_or_copy(tensor));
   }
 }
 
@@ -99,13 +106,25 @@ void check_writes(const graph::Graph& graph, const Recorder& recorder) {
 
 graph::Graph trace(const Program& program) {
   const std::vector<std::string> dimensions = dimension_names(program);
-  const std::vector<graph::Dimensions> sizes = probe_sizes(dimensions);
-  std::vector<Run> runs(sizes.size());
+  std::vector<graph::Dimensions> sizes;
+  std::vector<Run> runs;
   std::map<std::string, std::string> modules;
-  for (size_t i = 0; i < sizes.size(); ++i) {
-    run_once(program, sizes[i], runs[i], modules);
+  OpaqueNumbers numbers;
+  const auto run = [&](const graph::Dimensions& run_sizes) {
+    sizes.push_back(run_sizes);
+    run_once(program, run_sizes, runs.emplace_back(), modules, numbers);
+  };
+  for (const graph::Dimensions& first : first_probe_sizes(dimensions)) {
+    run(first);
   }
-  graph::Graph graph = merge_runs(program, dimensions, sizes, runs);
+  std::set<graph::Dimensions> wanted;
+  graph::Graph graph = merge_runs(program, dimensions, sizes, runs, wanted);
+  while (!wanted.empty()) {
+    for (const graph::Dimensions& further : std::exchange(wanted, {})) {
+      run(further);
+    }
+    graph = merge_runs(program, dimensions, sizes, runs, wanted);
+  }
   graph.modules = std::move(modules);
   check_writes(graph, runs[0].recorder);
   graph::verify(graph, "trace");

@@ -17,33 +17,53 @@ std::vector<std::string> names(size_t count) {
   return {kNames.begin(), kNames.begin() + static_cast<int64_t>(count)};
 }
 
-// What fit_size() makes of the values of `f` in the probes.
+// What fit_size() makes of the values of `f` in the first probes and those it asks for.
 template <typename F>
 std::optional<Size> fit(size_t count, F f) {
-  const auto runs = probe_sizes(names(count));
-  std::vector<int64_t> values;
-  for (const graph::Dimensions& run : runs) {
-    values.push_back(f(run));
+  auto runs = first_probe_sizes(names(count));
+  for (;;) {
+    std::vector<int64_t> values;
+    for (const graph::Dimensions& run : runs) {
+      values.push_back(f(run));
+    }
+    const auto size = fit_size(names(count), runs, values);
+    const auto further = further_probe_sizes(names(count), runs, values);
+    if (size || further.empty()) {
+      return size;
+    }
+    runs.insert(runs.end(), further.begin(), further.end());
   }
-  return fit_size(names(count), runs, values);
 }
 
-TEST(Fit, ProbesChangeEachDimensionEachPairAndAll) {
-  EXPECT_EQ(probe_sizes({}).size(), 1u);
-  EXPECT_EQ(probe_sizes(names(1)).size(), 4u);
-  EXPECT_EQ(probe_sizes(names(3)).size(), 1u + 2 * 3 + 3 + 1);
-  const auto runs = probe_sizes(names(4));
+TEST(Fit, ProbesChangeEachDimensionAndAll) {
+  EXPECT_EQ(first_probe_sizes({}).size(), 1u);
+  EXPECT_EQ(first_probe_sizes(names(1)).size(), 3u);
+  auto runs = first_probe_sizes(names(4));
+  EXPECT_EQ(runs.size(), 1u + 4 + 1);
+  // batch * seq of them: further sizes of batch and of seq, and both changed.
+  std::vector<int64_t> values;
+  for (const graph::Dimensions& run : runs) {
+    values.push_back(run.at("batch") * run.at("seq"));
+  }
+  const auto further = further_probe_sizes(names(4), runs, values);
+  EXPECT_EQ(further.size(), 3u);
+  for (const graph::Dimensions& run : further) {
+    EXPECT_EQ(run.at("heads"), runs[0].at("heads"));
+    EXPECT_EQ(run.at("width"), runs[0].at("width"));
+  }
+  const graph::Dimensions last = runs.back();
+  runs.pop_back();
+  runs.insert(runs.end(), further.begin(), further.end());
   for (const std::string& name : kNames) {
     std::set<int64_t> seen;
-    for (size_t run = 0; run + 1 < runs.size(); ++run) {
-      seen.insert(runs[run].at(name));
+    for (const graph::Dimensions& run : runs) {
+      seen.insert(run.at(name));
     }
-    EXPECT_EQ(seen.size(), 3u);
-    EXPECT_EQ(seen.count(runs.back().at(name)), 0u);  // the last run checks what the others gave
+    EXPECT_EQ(seen.count(last.at(name)), 0u);  // the last run checks what the others gave
   }
   std::set<int64_t> base;
   for (int i = 0; i < 30; ++i) {
-    base.insert(probe_sizes([] {
+    base.insert(first_probe_sizes([] {
                   std::vector<std::string> many;
                   for (int n = 0; n < 30; ++n) {
                     many.push_back(

@@ -149,7 +149,7 @@ TEST(Refusals, Writes) {
 }
 
 TEST(Refusals, OperatorsThatFail) {
-  expect_refused("operator aten::mm in \"model.layers.3\" failed while the model was traced: ", [](auto& x, auto& w) {
+  expect_refused("operator aten::mm in \"model.layers.3\" failed while a model is traced: ", [](auto& x, auto& w) {
     return at::mm(x.select(0, 0).t(), w);
   });
 }
