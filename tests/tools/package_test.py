@@ -33,9 +33,9 @@ class PackageTest(unittest.TestCase):
         assert result.returncode == 0, result.stderr
         cls.library = next(cls.prefix.glob("lib*/**/libshardpipe.so"))
 
-    def configure(self, build: str, *options: str) -> subprocess.CompletedProcess:
+    def configure(self, build: str, *options: str, example: str = "generate") -> subprocess.CompletedProcess:
         return run(
-            "cmake", "-G", "Ninja", "-S", ROOT / "examples/generate", "-B", self.folder / build,
+            "cmake", "-G", "Ninja", "-S", ROOT / "examples" / example, "-B", self.folder / build,
             f"-DCMAKE_PREFIX_PATH={self.prefix}", *options, env=environment(),
         )  # fmt: skip
 
@@ -55,6 +55,41 @@ class PackageTest(unittest.TestCase):
         refused = run(shardpipe, "launch", "--nproc", 2, "--", program, self.folder / "nowhere", "x", env=environment())
         self.assertEqual(refused.returncode, 2, refused.stderr)
         self.assertRegex(refused.stderr, r"^error\[usage\]: .*nowhere")
+
+    def test_the_programs_of_the_pippy_tutorial(self):
+        result = self.configure("pippy", example="pippy-inference")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        result = run("cmake", "--build", self.folder / "pippy")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        launch = [self.prefix / "bin/shardpipe", "launch", "--nproc", 2, "--"]
+        for split in ("equal_size", "threshold:269000000"):
+            with self.subTest(split=split):
+                result = run(
+                    *launch, self.folder / "pippy/hf_generate", MODEL, split, "The capital of France is", "1, 2, 3,",
+                    env=environment())
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual([line[:6] for line in result.stdout.split("\n")[:1]], [" Paris"])
+
+        import torch
+        import transformers
+        from safetensors.torch import load_file, save_file
+
+        torch.manual_seed(0)
+        config = transformers.RegNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 2, 1], groups_width=8, num_labels=5)
+        model = transformers.RegNetForImageClassification(config).eval()
+        images = torch.randn(5, 3, 32, 32)
+        batch = torch.export.Dim("batch", min=1, max=64)
+        program = torch.export.export(model, (), {"pixel_values": images}, dynamic_shapes={"pixel_values": {0: batch}})
+        torch.export.save(program, self.folder / "regnet.pt2")
+        save_file({"pixel_values": images}, self.folder / "images.safetensors")
+        result = run(
+            *launch, self.folder / "pippy/forward", self.folder / "regnet.pt2", self.folder / "images.safetensors",
+            self.folder / "logits.safetensors", 3, env=environment())
+        self.assertEqual(result.returncode, 0, result.stderr)
+        with torch.no_grad():
+            expected = model(images).logits
+        torch.testing.assert_close(load_file(self.folder / "logits.safetensors")["logits"], expected)
 
     def test_another_torch_version_is_refused_and_both_are_named(self):
         torch = self.folder / "torch"
