@@ -1,7 +1,6 @@
 #include "runtime/bundle.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_strided.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
@@ -17,6 +16,7 @@ namespace {
 constexpr size_t kMaxDimensions = 32;
 // A tensor with gaps gets its strides back unless they take this many times its elements.
 constexpr int64_t kMaxGaps = 8;
+constexpr uintptr_t kAlignment = 64;  // of LibTorch's allocator
 
 enum Kind : int64_t { kNone, kTensor, kInteger, kDouble, kBoolean };
 
@@ -25,11 +25,12 @@ struct Header {
   int64_t dtype = 0;
   int64_t requires_grad = 0;
   int64_t dense = 0;   // whether the data is sent in the order of the storage
+  int64_t offset = 0;  // of the data behind an aligned address, in elements: kernels' sums may depend on it
   int64_t number = 0;  // of dimensions; else the value of an integer, the bits of a float
   std::array<int64_t, kMaxDimensions> sizes{};
   std::array<int64_t, kMaxDimensions> strides{};
 };
-static_assert(sizeof(Header) == (5 + 2 * kMaxDimensions) * sizeof(int64_t));
+static_assert(sizeof(Header) == (6 + 2 * kMaxDimensions) * sizeof(int64_t));
 
 struct Layout {
   std::vector<int64_t> sizes;
@@ -67,6 +68,9 @@ at::Tensor describe(const at::Tensor& given, Header& header) {
   header.dtype = static_cast<int64_t>(tensor.scalar_type());
   header.requires_grad = given.requires_grad() ? 1 : 0;
   header.dense = unique.is_non_overlapping_and_dense() ? 1 : 0;
+  header.offset = static_cast<int64_t>(
+      reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % kAlignment /
+      static_cast<uintptr_t>(tensor.element_size()));
   header.number = tensor.dim();
   std::copy(layout.sizes.begin(), layout.sizes.end(), header.sizes.begin());
   std::copy(layout.strides.begin(), layout.strides.end(), header.strides.begin());
@@ -99,15 +103,17 @@ at::Tensor unpack(const at::Tensor& data, const Header& header) {
   at::Tensor unique;
   if (header.dense != 0) {
     unique = at::empty({0}, data.options());  // no view: it may become a leaf
-    unique.set_(data.storage(), 0, layout.unique, layout.strides);
+    unique.set_(data.storage(), header.offset, layout.unique, layout.strides);
   } else {
     int64_t span = 1;
     for (size_t d = 0; d < number; ++d) {
       span += (layout.unique[d] - 1) * layout.strides[d];
     }
     unique = data.view(layout.unique);
-    if (span <= kMaxGaps * layout.count()) {
-      unique = at::empty_strided(layout.unique, layout.strides, data.options()).copy_(unique);
+    if (layout.count() > 0 && span <= kMaxGaps * layout.count()) {
+      unique = at::empty({header.offset + span}, data.options())
+                   .as_strided(layout.unique, layout.strides, header.offset)
+                   .copy_(unique);
     }
   }
   return layout.unique == layout.sizes ? unique : unique.expand(layout.sizes);
@@ -153,7 +159,8 @@ std::vector<Received> receive_bundle(const comm::Transport& transport, size_t co
     if (header[i].kind == kTensor) {
       const auto number = static_cast<size_t>(header[i].number);
       const Layout layout = layout_of({header[i].sizes.data(), number}, {header[i].strides.data(), number});
-      data[i] = at::empty({layout.count()}, at::TensorOptions(static_cast<at::ScalarType>(header[i].dtype)));
+      const at::TensorOptions options(static_cast<at::ScalarType>(header[i].dtype));
+      data[i] = at::empty({header[i].offset + layout.count()}, options).narrow(0, header[i].offset, layout.count());
       messages[i] = transport.irecv(data[i], src, tag);
     }
   }

@@ -118,7 +118,7 @@ def examples():
     images = {"x": torch.randn(7, 3, 6, 6), "target": torch.randn(7, 4)}
     yield "cnn_eval", Cnn().eval(), images, {"x": batch, "target": batch}, "x"
     yield "cnn_train", Cnn().train(), images, {"x": batch, "target": batch}, "x"
-    sequence = {0: BATCH, 1: torch.export.Dim("seq", min=2, max=32)}
+    sequence = {0: BATCH, 1: torch.export.Dim("seq", min=3, max=32)}
     ids = torch.randint(20, (6, 9))
     yield "tied", Tied(), {"input_ids": ids, "labels": ids}, {"input_ids": sequence, "labels": sequence}, "input_ids"
     yield "toy", Toy(), {"x": torch.randn(10, 8), "y": torch.randn(10, 8)}, {"x": batch, "y": batch}, "x"
@@ -152,7 +152,7 @@ class Run(unittest.TestCase):
             kwargs = {"dynamic_shapes": dynamic}
             program = torch.export.export(module, (), sample, **kwargs)
             torch.export.save(program, cls.root / f"{name}.pt2")
-            save_file({key: value.contiguous() for key, value in inputs.items()}, cls.root / f"{name}.safetensors")
+            save_file({key: value.clone() for key, value in inputs.items()}, cls.root / f"{name}.safetensors")
             cls.models[name] = (program, inputs, first)
 
     @classmethod
