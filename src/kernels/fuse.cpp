@@ -46,6 +46,9 @@ class Fuser {
     for (const graph::Output& output : graph.outputs) {
       ++uses_[index(output.value)];
     }
+    for (const graph::Update& update : graph.updates) {
+      ++uses_[index(update.value)];
+    }
     const graph::AliasAnalysis aliases = graph::analyse_aliases(graph);
     std::set<ValueId> written;
     for (const auto& writes : aliases.writes) {
@@ -80,7 +83,9 @@ class Fuser {
 
   bool is(size_t n, const char* name) const {
     const Node& node = graph_.nodes[n];
-    return node.op && node.op->operator_name().name == name && removed_.count(n) == 0 && !replacement_[n];
+    // A fused operator computes in one state: what stands in a no_grad or autocast region stays as it is.
+    return node.op && node.op->operator_name().name == name && removed_.count(n) == 0 && !replacement_[n] &&
+           node.grad_enabled && !node.autocast;
   }
 
   // The node that made an argument, when nothing else reads it.

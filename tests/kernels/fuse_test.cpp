@@ -139,6 +139,23 @@ output "y" %6
   expect_same(before, after, 1e-5);
 }
 
+TEST(Fuse, LeavesRegionsAndUpdatesAlone) {
+  for (const std::string region : {" no_grad", " autocast(bfloat16, true, false, 0)"}) {
+    std::string body = kLayer;
+    for (size_t at = body.find(" in \""); at != std::string::npos; at = body.find(" in \"", at + region.size() + 1)) {
+      body.insert(at, region);
+    }
+    const graph::Graph before = parse(body);
+    EXPECT_EQ(graph::print(fuse(before, KernelChoice{}, at::kFloat)), graph::print(before));
+  }
+  // The gate's product is the new value of a state.
+  std::string body = kLayer;
+  body.insert(body.find("#0"), "state %8 \"seen\" shared: float32[n, 16]\n");
+  const graph::Graph after = fuse(parse(body + "update %8 %14\n"), KernelChoice{}, at::kFloat);
+  EXPECT_THAT(names(after), ::testing::Not(::testing::Contains("shardpipe::linear_gated")));
+  EXPECT_NO_THROW(graph::verify(after, "fuse"));
+}
+
 TEST(Fuse, OtherDtypesUsePyTorchsProducts) {
   std::string body = kLayer;
   for (size_t at = body.find("float32"); at != std::string::npos; at = body.find("float32", at)) {
