@@ -82,12 +82,16 @@ void write_file(const std::filesystem::path& path, std::string_view content) {
   }
 }
 
-std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path) {
+std::shared_ptr<const MappedFile> MappedFile::open(const std::filesystem::path& path, Access access) {
   Descriptor file;
   const size_t size = open_regular(path, file);
   void* data = nullptr;
   if (size > 0) {
-    data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd, 0);
+    const bool writable = access == Access::copy_on_write;
+    // Without a reservation of swap: a file larger than memory is written to in a few places only.
+    data = ::mmap(
+        nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+        writable ? MAP_PRIVATE | MAP_NORESERVE : MAP_SHARED, file.fd, 0);
     if (data == MAP_FAILED) {
       throw_input("cannot map {}: {}", path.string(), std::strerror(errno));
     }

@@ -16,11 +16,15 @@ std::string read_file(const std::filesystem::path& path);
 /// one. Throws Error(io).
 void write_file(const std::filesystem::path& path, std::string_view content);
 
-/// A file mapped read-only and shared: ranks of one host that map it share its pages. Pages are read on first touch.
+/// A file mapped into memory: ranks of one host that map it share its pages. Pages are read on first touch.
 class MappedFile {
  public:
+  enum class Access {
+    read_only,      ///< writing to it is a segmentation fault
+    copy_on_write,  ///< a written page becomes this process's own; the file never changes
+  };
   /// Throws Error(input) when the path is not a readable regular file.
-  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path, Access access = Access::read_only);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;

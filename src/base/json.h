@@ -18,6 +18,11 @@ struct JsonLimits {
 };
 Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 
+/// The same with sorted keys, for documents with very many of them: building a Json takes time quadratic in the keys of
+/// one object.
+using SortedJson = nlohmann::json;
+SortedJson parse_sorted_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
+
 /// Reads and parses a file. Throws Error(input) when it cannot be read.
 Json read_json(const std::filesystem::path& path, const JsonLimits& limits = {});
 

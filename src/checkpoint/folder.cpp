@@ -3,7 +3,9 @@
 #include "base/error.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/index.h"
+#include "checkpoint/pt2_file.h"
 #include "checkpoint/resident.h"
+#include "checkpoint/safetensors.h"
 #include "checkpoint/text.h"
 
 namespace shardpipe::checkpoint {
@@ -22,6 +24,14 @@ bool is_folder(const std::filesystem::path& path) {
   return std::filesystem::is_directory(path, error);
 }
 
+// The one place that knows which formats there are.
+std::shared_ptr<const TensorFile> open_tensor_file(const std::filesystem::path& path) {
+  if (path.extension() == ".pt2") {
+    return Pt2File::open(path);
+  }
+  return SafetensorsFile::open(path);
+}
+
 }  // namespace
 
 std::shared_ptr<const Checkpoint> Checkpoint::open(const std::filesystem::path& path) {
@@ -38,8 +48,7 @@ std::shared_ptr<const Checkpoint> Checkpoint::open_folder(const std::filesystem:
   std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->path_ = folder;
   if (is_there(folder / kSingle)) {
-    auto file = SafetensorsFile::open(folder / kSingle);
-    checkpoint->shards_.push_back({folder / kSingle, file});
+    checkpoint->shards_.push_back({folder / kSingle, open_tensor_file(folder / kSingle)});
   } else if (is_there(folder / kIndex)) {
     checkpoint->index_path_ = folder / kIndex;
     ShardIndex index = read_shard_index(checkpoint->index_path_);
@@ -67,7 +76,7 @@ std::shared_ptr<const Checkpoint> Checkpoint::open_folder(const std::filesystem:
 std::shared_ptr<const Checkpoint> Checkpoint::open_file(const std::filesystem::path& file) {
   std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->path_ = file;
-  checkpoint->shards_.push_back({file, SafetensorsFile::open(file)});
+  checkpoint->shards_.push_back({file, open_tensor_file(file)});
   checkpoint->take_names();
   return checkpoint;
 }
@@ -85,7 +94,7 @@ void Checkpoint::take_names() {
   }
 }
 
-const SafetensorsFile& Checkpoint::file_of(std::string_view name) const {
+const TensorFile& Checkpoint::file_of(std::string_view name) const {
   const auto found = tensors_.find(name);
   if (found == tensors_.end()) {
     throw_input(
@@ -100,7 +109,7 @@ const SafetensorsFile& Checkpoint::file_of(std::string_view name) const {
           "{} places tensor {} in {}, which does not exist", index_path_.string(), in_quotes(name),
           shard.path.string());
     }
-    shard.file = SafetensorsFile::open(shard.path);
+    shard.file = open_tensor_file(shard.path);
   }
   if (shard.file->find(name) == nullptr) {
     throw_input(
@@ -122,13 +131,13 @@ at::Tensor Checkpoint::slice(std::string_view name, int64_t dim, int64_t start, 
 }
 
 at::Tensor Checkpoint::load(std::string_view name, c10::ScalarType dtype) const {
-  const SafetensorsFile& file = file_of(name);
+  const TensorFile& file = file_of(name);
   return to_run_dtype(file.tensor(name), dtype, *file.mapping(), std::string(name));
 }
 
 at::Tensor Checkpoint::load_slice(
     std::string_view name, int64_t dim, int64_t start, int64_t length, c10::ScalarType dtype) const {
-  const SafetensorsFile& file = file_of(name);
+  const TensorFile& file = file_of(name);
   return to_run_dtype(file.slice(name, dim, start, length), dtype, *file.mapping(), std::string(name));
 }
 

@@ -14,16 +14,17 @@
 
 namespace shardpipe::checkpoint {
 
-/// The weights of a model, in one safetensors file or in several with an index. A file is opened (its header read) when
-/// one of its tensors is first asked for, and data is read when touched. Tensors are views: see SafetensorsFile.
-/// Safe to use from several threads.
+/// The weights of a model, in one safetensors file, in several with an index, or in a torch.export archive. A file is
+/// opened (its header read) when one of its tensors is first asked for, and data is read when touched. Tensors are
+/// views: see SafetensorsFile and Pt2File. Safe to use from several threads.
 class Checkpoint {
  public:
-  /// A folder (open_folder) or a .safetensors file (open_file). Throws Error(input).
+  /// A folder (open_folder) or a file (open_file). Throws Error(input).
   static std::shared_ptr<const Checkpoint> open(const std::filesystem::path& path);
   /// A folder with model.safetensors or, without that, model.safetensors.index.json (the order of Hugging Face).
   /// Throws Error(input) that says what was looked for.
   static std::shared_ptr<const Checkpoint> open_folder(const std::filesystem::path& folder);
+  /// A torch.export archive when the name ends in .pt2, else a safetensors file.
   static std::shared_ptr<const Checkpoint> open_file(const std::filesystem::path& file);
 
   const std::filesystem::path& path() const { return path_; }
@@ -51,11 +52,11 @@ class Checkpoint {
  private:
   struct Shard {
     std::filesystem::path path;
-    std::shared_ptr<const SafetensorsFile> file;  // null before its first use
+    std::shared_ptr<const TensorFile> file;  // null before its first use
   };
   Checkpoint() = default;
   void take_names();
-  const SafetensorsFile& file_of(std::string_view name) const;
+  const TensorFile& file_of(std::string_view name) const;
 
   std::filesystem::path path_;
   std::filesystem::path index_path_;                    // empty: a single file

@@ -55,20 +55,6 @@ const TensorInfo* SafetensorsFile::find(std::string_view name) const {
   return found == index_.end() ? nullptr : &header_.tensors[found->second];
 }
 
-const TensorInfo& SafetensorsFile::info(std::string_view name) const {
-  const TensorInfo* found = find(name);
-  if (found == nullptr) {
-    std::vector<std::string> names;
-    for (const TensorInfo& tensor : header_.tensors) {
-      names.push_back(tensor.name);
-    }
-    throw_input(
-        "no tensor {} in {}; its {} tensors include {}", in_quotes(name), path().string(), names.size(),
-        names.empty() ? "none" : list_text(nearest_names(name, names), 3));
-  }
-  return *found;
-}
-
 // The tensor over the mapping: of `info.dtype`, or of bytes with an element's bytes as last dimension when the data is
 // not aligned.
 at::Tensor SafetensorsFile::map(const TensorInfo& info) const {

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/file.h"
-#include "checkpoint/header.h"
+#include "checkpoint/tensor_file.h"
 
 namespace shardpipe::checkpoint {
 
@@ -21,29 +21,21 @@ namespace shardpipe::checkpoint {
 /// host share the pages, and WRITING TO ONE IS A SEGMENTATION FAULT: clone() what will be written. Two kinds are
 /// private copies instead: tensors whose data is not aligned to their element size (files by other writers may have
 /// them; kernels need alignment), and booleans with bytes other than 0 and 1, which become 1.
-class SafetensorsFile {
+class SafetensorsFile final : public TensorFile {
  public:
   /// Throws Error(input): see parse_header.
   static std::shared_ptr<const SafetensorsFile> open(const std::filesystem::path& path);
 
-  const std::filesystem::path& path() const { return mapping_->path(); }
-  const std::shared_ptr<const MappedFile>& mapping() const { return mapping_; }
+  const std::shared_ptr<const MappedFile>& mapping() const override { return mapping_; }
   /// In the order of the header.
-  const std::vector<TensorInfo>& tensors() const { return header_.tensors; }
+  const std::vector<TensorInfo>& tensors() const override { return header_.tensors; }
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
 
-  /// nullptr when the file has no such tensor.
-  const TensorInfo* find(std::string_view name) const;
-  /// Throws Error(input) naming the file and its nearest names when it has no such tensor.
-  const TensorInfo& info(std::string_view name) const;
-
-  /// The tensor, on the CPU. Throws Error(input) when there is none, or torch has no such type.
-  at::Tensor tensor(std::string_view name) const;
+  const TensorInfo* find(std::string_view name) const override;
+  at::Tensor tensor(std::string_view name) const override;
   /// The same, for callers that need one dtype ("input_ids" must be int64): throws Error(input) when it has another.
   at::Tensor tensor(std::string_view name, c10::ScalarType dtype) const;
-  /// tensor.narrow(dim, start, length): touches only those pages. Throws Error(input) when the range is outside of the
-  /// tensor's shape.
-  at::Tensor slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const;
+  at::Tensor slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const override;
 
  private:
   SafetensorsFile() = default;
