@@ -15,9 +15,9 @@ namespace shardpipe {
 /// A model as its user has it. A cheap value; nothing is read before it is needed, and weights are never read here.
 class SHARDPIPE_API Model {
  public:
-  /// A Hugging Face folder: config.json, safetensors weights, tokenizer. `dtype`: "float32", "bfloat16", "float16", or
-  /// empty for the one in config.json. Throws Error(usage) when it is no such folder, the architecture or the dtype is
-  /// not known; Error(input) when a file is damaged.
+  /// A Hugging Face folder: config.json, weights (safetensors or pytorch_model.bin), tokenizer. `dtype`: "float32",
+  /// "bfloat16", "float16", or empty for the one in config.json. Throws Error(usage) when it is no such folder, the
+  /// architecture or the dtype is not known; Error(input) when a file is damaged.
   static Model from_folder(const std::filesystem::path& folder, const std::string& dtype = {});
 
   /// A torch.export file (.pt2). `weights`: a folder or file with the model's weights by their names, for archives

@@ -1,5 +1,7 @@
 #include "checkpoint/folder.h"
 
+#include <array>
+
 #include "base/error.h"
 #include "checkpoint/convert.h"
 #include "checkpoint/index.h"
@@ -7,12 +9,18 @@
 #include "checkpoint/resident.h"
 #include "checkpoint/safetensors.h"
 #include "checkpoint/text.h"
+#include "checkpoint/torch_file.h"
 
 namespace shardpipe::checkpoint {
 namespace {
 
-constexpr const char* kSingle = "model.safetensors";
-constexpr const char* kIndex = "model.safetensors.index.json";
+// What a folder may hold, in the order of Hugging Face.
+struct Layout {
+  const char* single;
+  const char* index;
+};
+constexpr std::array<Layout, 2> kLayouts = {
+    {{"model.safetensors", "model.safetensors.index.json"}, {"pytorch_model.bin", "pytorch_model.bin.index.json"}}};
 
 bool is_there(const std::filesystem::path& path) {
   std::error_code error;  // what cannot be seen is not there
@@ -28,6 +36,10 @@ bool is_folder(const std::filesystem::path& path) {
 std::shared_ptr<const TensorFile> open_tensor_file(const std::filesystem::path& path) {
   if (path.extension() == ".pt2") {
     return Pt2File::open(path);
+  }
+  const std::string extension = path.extension().string();
+  if (extension == ".bin" || extension == ".pt" || extension == ".pth" || begins_like_torch_file(path)) {
+    return TorchFile::open(path);
   }
   return SafetensorsFile::open(path);
 }
@@ -47,30 +59,26 @@ std::shared_ptr<const Checkpoint> Checkpoint::open_folder(const std::filesystem:
   }
   std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->path_ = folder;
-  if (is_there(folder / kSingle)) {
-    checkpoint->shards_.push_back({folder / kSingle, open_tensor_file(folder / kSingle)});
-  } else if (is_there(folder / kIndex)) {
-    checkpoint->index_path_ = folder / kIndex;
-    ShardIndex index = read_shard_index(checkpoint->index_path_);
-    for (const std::string& name : index.files) {
-      checkpoint->shards_.push_back({folder / name, nullptr});
+  std::string looked_for;
+  for (const Layout& layout : kLayouts) {
+    if (is_there(folder / layout.single)) {
+      checkpoint->shards_.push_back({folder / layout.single, open_tensor_file(folder / layout.single)});
+      checkpoint->take_names();
+      return checkpoint;
     }
-    checkpoint->tensors_.insert(index.tensors.begin(), index.tensors.end());
-  } else {
-    for (const char* other : {"pytorch_model.bin", "pytorch_model.bin.index.json"}) {
-      if (is_there(folder / other)) {
-        throw Error(
-            ErrorCode::input,
-            fmt::format(
-                "no checkpoint in {}: looked for {} and {}; {} is there, which this version does not read yet",
-                folder.string(), kSingle, kIndex, other),
-            "convert it to safetensors (save_pretrained of Hugging Face transformers writes them)");
+    if (is_there(folder / layout.index)) {
+      checkpoint->index_path_ = folder / layout.index;
+      ShardIndex index = read_shard_index(checkpoint->index_path_);
+      for (const std::string& name : index.files) {
+        checkpoint->shards_.push_back({folder / name, nullptr});
       }
+      checkpoint->tensors_.insert(index.tensors.begin(), index.tensors.end());
+      checkpoint->take_names();
+      return checkpoint;
     }
-    throw_input("no checkpoint in {}: looked for {} and {}", folder.string(), kSingle, kIndex);
+    looked_for += fmt::format("{}{}, {}", looked_for.empty() ? "" : ", ", layout.single, layout.index);
   }
-  checkpoint->take_names();
-  return checkpoint;
+  throw_input("no checkpoint in {}: looked for {}", folder.string(), looked_for);
 }
 
 std::shared_ptr<const Checkpoint> Checkpoint::open_file(const std::filesystem::path& file) {

@@ -14,17 +14,18 @@
 
 namespace shardpipe::checkpoint {
 
-/// The weights of a model, in one safetensors file, in several with an index, or in a torch.export archive. A file is
-/// opened (its header read) when one of its tensors is first asked for, and data is read when touched. Tensors are
-/// views: see SafetensorsFile and Pt2File. Safe to use from several threads.
+/// The weights of a model, in one safetensors file or file of torch.save, in several with an index, or in a
+/// torch.export archive. A file is opened (its header read) when one of its tensors is first asked for, and data is
+/// read when touched. Tensors are views: see SafetensorsFile, TorchFile and Pt2File. Safe to use from several threads.
 class Checkpoint {
  public:
   /// A folder (open_folder) or a file (open_file). Throws Error(input).
   static std::shared_ptr<const Checkpoint> open(const std::filesystem::path& path);
-  /// A folder with model.safetensors or, without that, model.safetensors.index.json (the order of Hugging Face).
-  /// Throws Error(input) that says what was looked for.
+  /// A folder with model.safetensors, model.safetensors.index.json, pytorch_model.bin or pytorch_model.bin.index.json;
+  /// the first counts (the order of Hugging Face). Throws Error(input) that says what was looked for.
   static std::shared_ptr<const Checkpoint> open_folder(const std::filesystem::path& folder);
-  /// A torch.export archive when the name ends in .pt2, else a safetensors file.
+  /// A torch.export archive when the name ends in .pt2, a file of torch.save when it ends in .bin, .pt or .pth or the
+  /// content begins like one, else a safetensors file.
   static std::shared_ptr<const Checkpoint> open_file(const std::filesystem::path& file);
 
   const std::filesystem::path& path() const { return path_; }

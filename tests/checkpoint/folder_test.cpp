@@ -79,11 +79,15 @@ TEST_F(Folder, ThreadsMayShareIt) {
 
 TEST_F(Folder, SaysWhatWasLookedFor) {
   const std::string folder = folder_.path().string();
-  expect_error(ErrorCode::input, {folder, "model.safetensors and model.safetensors.index.json"}, [&] { open(); });
+  expect_error(
+      ErrorCode::input,
+      {folder,
+       "looked for model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index"},
+      [&] { open(); });
   write_file(folder_ / "pytorch_model.bin.index.json", "{}");
-  expect_error(ErrorCode::input, {folder, "pytorch_model.bin.index.json is there", "convert"}, [&] { open(); });
+  expect_error(ErrorCode::input, {folder, "pytorch_model.bin.index.json has no \"weight_map\""}, [&] { open(); });
   write_file(folder_ / "pytorch_model.bin", "");
-  expect_error(ErrorCode::input, {folder, "pytorch_model.bin is there", "convert"}, [&] { open(); });
+  expect_error(ErrorCode::input, {folder, "pytorch_model.bin (0 bytes) is no zip archive"}, [&] { open(); });
   expect_error(ErrorCode::input, {"none", "no such file or folder"}, [&] { Checkpoint::open(folder_ / "none"); });
   expect_error(ErrorCode::input, {"none", "not a folder"}, [&] { Checkpoint::open_folder(folder_ / "none"); });
 }

@@ -24,6 +24,9 @@ Linear::Linear(int64_t in, int64_t out, bool bias, at::ScalarType dtype)
 
 Linear::Linear(const at::Tensor& tied_weight) : ScopedModule("Linear"), weight_(tied("weight", tied_weight)) {}
 
+Linear::Linear(const at::Tensor& tied_weight, const at::Tensor& tied_bias)
+    : ScopedModule("Linear"), weight_(tied("weight", tied_weight)), bias_(tied("bias", tied_bias)) {}
+
 at::Tensor Linear::forward(const at::Tensor& x) const {
   const trace::ModuleScope scope = enter();
   return at::linear(x, weight_, bias_.defined() ? std::optional<at::Tensor>(bias_) : std::nullopt);
@@ -39,6 +42,8 @@ at::Tensor Conv1D::forward(const at::Tensor& x) const {
 
 Embedding::Embedding(int64_t count, int64_t dim, at::ScalarType dtype)
     : ScopedModule("Embedding"), weight_(ScopedModule::weight("weight", {count, dim}, dtype)) {}
+
+Embedding::Embedding(const at::Tensor& tied_weight) : ScopedModule("Embedding"), weight_(tied("weight", tied_weight)) {}
 
 at::Tensor Embedding::forward(const at::Tensor& ids) const {
   const trace::ModuleScope scope = enter();

@@ -61,6 +61,8 @@ class Linear : public ScopedModule {
   Linear(int64_t in, int64_t out, bool bias, at::ScalarType dtype);
   /// Without bias, its weight that of another module.
   explicit Linear(const at::Tensor& tied_weight);
+  /// Weight and bias those of other modules.
+  Linear(const at::Tensor& tied_weight, const at::Tensor& tied_bias);
   at::Tensor forward(const at::Tensor& x) const;
 
  private:
@@ -83,6 +85,8 @@ class Conv1D : public ScopedModule {
 class Embedding : public ScopedModule {
  public:
   Embedding(int64_t count, int64_t dim, at::ScalarType dtype);
+  /// Its weight that of another module.
+  explicit Embedding(const at::Tensor& tied_weight);
   at::Tensor forward(const at::Tensor& ids) const;
   const at::Tensor& weight() const { return weight_; }
 

@@ -63,10 +63,25 @@ checkpoint::NameRules name_rules(const Family& family, bool tied) {
   return rules;
 }
 
+// The tensors of the graph that some checkpoints hold under other names.
+void add_other_names(checkpoint::NameRules& rules, const Family& family, const graph::Graph& graph) {
+  for (const graph::ValueId id : graph.used_tensors()) {
+    const std::string& name = graph.values[static_cast<size_t>(id)].name;
+    for (const OtherName& row : family.other_names) {
+      if (name.ends_with(row.suffix)) {
+        rules.tied.push_back({name, name.substr(0, name.size() - row.suffix.size()) + std::string(row.other)});
+      }
+    }
+  }
+}
+
 }  // namespace
 
 FolderModel load_folder_model(
-    const std::filesystem::path& folder, std::optional<at::ScalarType> dtype, const checkpoint::Checkpoint* weights) {
+    const std::filesystem::path& folder,
+    std::optional<at::ScalarType> dtype,
+    const checkpoint::Checkpoint* weights,
+    Program program) {
   kernels::register_operators();
   const Config config = read_config(folder);
   const Family& family = find_family(config);
@@ -83,6 +98,21 @@ FolderModel load_folder_model(
   }
   model.names = name_rules(family, tied);
 
+  if (program == Program::forward && family.build_forward != nullptr) {
+    const std::shared_ptr<ForwardModel> forward = family.build_forward(config, model.dtype, tied, weights);
+    model.vocab_size = forward->vocab_size;
+    model.max_positions = forward->max_positions;
+    model.learned_positions = forward->bounded_positions;
+    model.optional_inputs = forward->optional_inputs;
+    model.graph = trace::trace(forward_program(forward));
+    add_other_names(model.names, family, model.graph);
+    return model;
+  }
+  if (program == Program::forward || family.build == nullptr) {
+    throw_usage(
+        "models of type \"{}\" {}", family.model_type,
+        family.build == nullptr ? "have no generation program" : "have no forward program yet");
+  }
   const std::shared_ptr<Decoder> decoder = family.build(config, model.dtype, tied);
   model.vocab_size = decoder->vocab_size;
   model.max_positions = decoder->max_positions;

@@ -9,10 +9,17 @@
 
 #include "base/json.h"
 #include "checkpoint/names.h"
+#include "frontend/hf/encoder.h"
 #include "frontend/hf/generation_config.h"
 #include "graph/graph.h"
 
 namespace shardpipe::hf {
+
+/// What a folder is loaded for.
+enum class Program {
+  generation,  ///< the packed generation program of a decoder (decoder.h)
+  forward,     ///< one plain forward pass (encoder.h)
+};
 
 /// A model folder as its config.json describes it, traced.
 struct FolderModel {
@@ -20,7 +27,9 @@ struct FolderModel {
   /// The packed generation program (decoder.h): inputs input_ids, positions, slots [tokens] and selected [outputs],
   /// int64; per-sequence states "<layer's attention>.k_cache" and ".v_cache" [slots, kv_heads, capacity, head_dim];
   /// output "logits" [outputs, vocab_size].
+  /// Or the forward program (encoder.h): inputs [batch, seq], outputs by Hugging Face's names.
   graph::Graph graph;
+  std::vector<OptionalInput> optional_inputs;  ///< of the forward program
   std::filesystem::path folder;
   Json config;                                   ///< config.json as it is
   at::ScalarType dtype = at::ScalarType::Float;  ///< of the weights in the graph, of the states and of the logits
@@ -37,11 +46,13 @@ struct FolderModel {
 /// `dtype`: float32, bfloat16, float16 or float64; by default that of config.json, else float32.
 /// `weights`: the folder's checkpoint, where it is at hand. A head that config.json ties to the embedding is then left
 /// untied if the checkpoint holds both with different values, as transformers 5 does.
-/// Throws Error(usage) when there is no such folder or it has no config.json, for an unknown architecture, a feature
-/// that is not supported or another dtype; Error(input) for a config.json that is damaged or holds impossible values.
+/// Throws Error(usage) when the family has no such program, when there is no such folder or it has no config.json, for
+/// an unknown architecture, a feature that is not supported or another dtype; Error(input) for a config.json that is
+/// damaged or holds impossible values.
 FolderModel load_folder_model(
     const std::filesystem::path& folder,
     std::optional<at::ScalarType> dtype = std::nullopt,
-    const checkpoint::Checkpoint* weights = nullptr);
+    const checkpoint::Checkpoint* weights = nullptr,
+    Program program = Program::generation);
 
 }  // namespace shardpipe::hf

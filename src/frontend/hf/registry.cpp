@@ -43,7 +43,7 @@ const Family& find_by_architecture(const Config& config) {
 }
 
 // Refuses what changes a model's results and no family computes; other keys that we do not know are harmless.
-void refuse_unsupported(const Config& config) {
+void refuse_unsupported(const Config& config, const Family& family) {
   for (const char* key :
        {"quantization_config", "compression_config", "attention_chunk_size", "attn_logit_softcapping",
         "final_logit_softcapping"}) {
@@ -54,7 +54,10 @@ void refuse_unsupported(const Config& config) {
   if (config.has("sliding_window") && config.boolean("use_sliding_window", true)) {
     refuse(config, "sliding_window");
   }
-  for (const char* key : {"is_encoder_decoder", "add_cross_attention", "use_bidirectional_attention"}) {
+  if (config.boolean("is_encoder_decoder", family.encoder_decoder) != family.encoder_decoder) {
+    refuse(config, "is_encoder_decoder");
+  }
+  for (const char* key : {"add_cross_attention", "use_bidirectional_attention"}) {
     if (config.boolean(key, false)) {
       refuse(config, key);
     }
@@ -75,9 +78,11 @@ void refuse_unsupported(const Config& config) {
 
 // One line a family.
 std::span<const Family> families() {
-  static const std::array<Family, 2> rows = {
+  static const std::array<Family, 4> rows = {
+      kBert,
       kGpt2,
       kLlama,
+      kT5,
   };
   return rows;
 }
@@ -86,7 +91,7 @@ const Family& find_family(const Config& config) {
   const std::optional<std::string> type = config.find_string("model_type");
   if (!type) {
     const Family& family = find_by_architecture(config);
-    refuse_unsupported(config);
+    refuse_unsupported(config, family);
     return family;
   }
   for (const Family& family : families()) {
@@ -102,7 +107,7 @@ const Family& find_family(const Config& config) {
                 "known ones of model type {} are {}", *type,
                 list(family.architectures, [](std::string_view name) { return name; })));
       }
-      refuse_unsupported(config);
+      refuse_unsupported(config, family);
       return family;
     }
   }

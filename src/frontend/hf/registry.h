@@ -8,20 +8,34 @@
 #include <span>
 #include <string_view>
 
+#include "checkpoint/folder.h"
 #include "frontend/hf/config.h"
 #include "frontend/hf/decoder.h"
+#include "frontend/hf/encoder.h"
 
 namespace shardpipe::hf {
+
+/// The end of names in the graph, and what some checkpoints call it.
+struct OtherName {
+  std::string_view suffix;
+  std::string_view other;
+};
 
 /// A model family: one file with a module, and its row in families().
 struct Family {
   std::string_view model_type;                      ///< as in config.json
   std::span<const std::string_view> architectures;  ///< Hugging Face classes that the module stands for
-  std::shared_ptr<Decoder> (*build)(const Config& config, at::ScalarType dtype, bool tied);
-  std::string_view base_prefix;                       ///< names of a bare base model's checkpoint lack it: "model."
-  std::string_view embedding;                         ///< name of the token embedding's weight …
-  std::string_view head;                              ///< … and of the head's, which may be tied to it
-  std::span<const std::string_view> ignored;          ///< surplus names of checkpoints: NameRules::ignored
+  /// The generation program's module; null: the family does not generate.
+  std::shared_ptr<Decoder> (*build)(const Config& config, at::ScalarType dtype, bool tied) = nullptr;
+  /// The module of the plain forward pass, where it is not the decoder's. `weights` may be null.
+  std::shared_ptr<ForwardModel> (*build_forward)(
+      const Config& config, at::ScalarType dtype, bool tied, const checkpoint::Checkpoint* weights) = nullptr;
+  std::string_view base_prefix;               ///< names of a bare base model's checkpoint lack it: "model."
+  std::string_view embedding;                 ///< name of the token embedding's weight …
+  std::string_view head;                      ///< … and of the head's, which may be tied to it
+  std::span<const std::string_view> ignored;  ///< surplus names of checkpoints: NameRules::ignored
+  std::span<const OtherName> other_names = {};
+  bool encoder_decoder = false;
   bool tied_by_default = false;                       ///< where config.json has no tie_word_embeddings
   std::optional<int64_t> default_eos = std::nullopt;  ///< where no file has eos_token_id
 };
@@ -37,5 +51,7 @@ const Family& find_family(const Config& config);
 /// The rows, each defined in its family's file.
 extern const Family kLlama;
 extern const Family kGpt2;
+extern const Family kBert;
+extern const Family kT5;
 
 }  // namespace shardpipe::hf

@@ -66,8 +66,8 @@ TEST(FolderErrors, DamagedConfig) {
 
 TEST(FolderErrors, UnknownArchitecture) {
   unsupported_llama(
-      R"({"model_type": "foo"})",
-      {"\"model_type\" in ", "config.json is \"foo\", an unknown architecture", "known model types are gpt2, llama"});
+      R"({"model_type": "foo"})", {"\"model_type\" in ", "config.json is \"foo\", an unknown architecture",
+                                   "known model types are bert, gpt2, llama, t5"});
   unsupported_llama(
       R"({"model_type": "REMOVE", "architectures": ["FooModel"]})",
       {"\"architectures\" in ", "is [\"FooModel\"], an unknown architecture", "gpt2, llama"});

@@ -26,6 +26,17 @@ inline Json gpt2_json() {
     "n_layer": 3, "n_head": 4, "n_positions": 64, "eos_token_id": 7})");
 }
 
+inline Json bert_json() {
+  return Json::parse(R"({"architectures": ["BertForMaskedLM"], "model_type": "bert", "vocab_size": 97,
+    "hidden_size": 48, "intermediate_size": 72, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "max_position_embeddings": 24})");
+}
+
+inline Json t5_json() {
+  return Json::parse(R"({"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "vocab_size": 83,
+    "d_model": 40, "d_kv": 12, "d_ff": 56, "num_layers": 3, "num_heads": 4, "is_encoder_decoder": true})");
+}
+
 /// `base` with the keys of `changes` set; a key that is to go is given as the string "REMOVE".
 inline Json with(Json base, const Json& changes) {
   for (const auto& [key, value] : changes.items()) {

@@ -17,9 +17,11 @@ namespace {
 using graph::Graph;
 using graph::Value;
 using graph::ValueKind;
+using test::bert_json;
 using test::gpt2_json;
 using test::llama_json;
 using test::ModelFolder;
+using test::t5_json;
 using test::with;
 using ::testing::ElementsAre;
 using ::testing::IsEmpty;
@@ -223,14 +225,132 @@ TEST(FolderModel, LargestModelTakesNoMemory) {
 }
 
 TEST(Families, RowsAreComplete) {
+  const std::map<std::string_view, Json> configs = {
+      {"llama", llama_json()}, {"gpt2", gpt2_json()}, {"bert", bert_json()}, {"t5", t5_json()}};
   std::set<std::string_view> types;
   for (const Family& family : families()) {
     EXPECT_TRUE(types.insert(family.model_type).second);
     EXPECT_FALSE(family.architectures.empty());
-    EXPECT_TRUE(family.embedding.starts_with(family.base_prefix));
-    const FolderModel model = load(family.model_type == "gpt2" ? gpt2_json() : llama_json());
+    ASSERT_TRUE(configs.contains(family.model_type)) << family.model_type;
+    const ModelFolder folder(configs.at(family.model_type));
+    const Program program = family.build != nullptr ? Program::generation : Program::forward;
+    const FolderModel model = load_folder_model(folder.path(), std::nullopt, nullptr, program);
     value(model.graph, std::string(family.embedding));
     value(model.graph, std::string(family.head));
+  }
+}
+
+FolderModel load_forward(const Json& config, std::optional<at::ScalarType> dtype = std::nullopt) {
+  const ModelFolder folder(config);
+  return load_folder_model(folder.path(), dtype, nullptr, Program::forward);
+}
+
+std::vector<std::string> described(const Graph& graph) {
+  std::vector<std::string> result;
+  for (const graph::ValueId id : graph.inputs) {
+    const Value& input = graph.values[static_cast<size_t>(id)];
+    result.push_back(input.name + " " + graph::to_string(*input.shape));
+  }
+  for (const auto& output : graph.outputs) {
+    result.push_back(output.name + " " + graph::to_string(*graph.values[static_cast<size_t>(output.value)].shape));
+  }
+  return result;
+}
+
+TEST(ForwardProgram, Bert) {
+  const FolderModel model = load_forward(bert_json());
+  EXPECT_EQ(model.family, "bert");
+  EXPECT_EQ(model.vocab_size, 97);
+  EXPECT_EQ(model.max_positions, 24);
+  EXPECT_TRUE(model.learned_positions);
+  EXPECT_THAT(
+      described(model.graph), ElementsAre(
+                                  "input_ids [batch, seq]", "attention_mask [batch, seq]",
+                                  "token_type_ids [batch, seq]", "logits [batch, seq, 97]"));
+  EXPECT_THAT(
+      model.graph.modules,
+      IsSupersetOf(
+          {Pair("bert", "BertModel"), Pair("bert.embeddings.word_embeddings", "Embedding"),
+           Pair("bert.encoder.layer.2", "BertLayer"), Pair("bert.encoder.layer.2.attention.self", "BertSelfAttention"),
+           Pair("bert.encoder.layer.0.attention.output.LayerNorm", "LayerNorm"), Pair("cls", "BertOnlyMLMHead"),
+           Pair("cls.predictions.decoder", "Linear")}));
+  EXPECT_THAT(
+      value(model.graph, "bert.embeddings.word_embeddings.weight").tied_names,
+      ElementsAre("cls.predictions.decoder.weight"));
+  EXPECT_THAT(value(model.graph, "cls.predictions.bias").tied_names, ElementsAre("cls.predictions.decoder.bias"));
+  ASSERT_EQ(model.optional_inputs.size(), 2U);
+  EXPECT_EQ(model.optional_inputs[0].name, "attention_mask");
+  EXPECT_EQ(model.optional_inputs[0].value, 1);
+  EXPECT_EQ(model.optional_inputs[1].name, "token_type_ids");
+  EXPECT_EQ(model.optional_inputs[1].value, 0);
+}
+
+TEST(ForwardProgram, BertClasses) {
+  const auto outputs = [](const char* architecture, const char* changes) {
+    Json config = with(bert_json(), Json::parse(changes));
+    config["architectures"] = {architecture};
+    std::vector<std::string> all = described(load_forward(config).graph);
+    return std::vector<std::string>(all.begin() + 3, all.end());
+  };
+  EXPECT_THAT(
+      outputs("BertModel", "{}"), ElementsAre("last_hidden_state [batch, seq, 48]", "pooler_output [batch, 48]"));
+  EXPECT_THAT(
+      outputs("BertForPreTraining", "{}"),
+      ElementsAre("prediction_logits [batch, seq, 97]", "seq_relationship_logits [batch, 2]"));
+  EXPECT_THAT(outputs("BertForSequenceClassification", "{}"), ElementsAre("logits [batch, 2]"));
+  EXPECT_THAT(
+      outputs("BertForSequenceClassification", R"({"id2label": {"0": "a", "1": "b", "2": "c"}})"),
+      ElementsAre("logits [batch, 3]"));
+  EXPECT_THAT(outputs("BertForSequenceClassification", R"({"num_labels": 5})"), ElementsAre("logits [batch, 5]"));
+}
+
+TEST(ForwardProgram, T5) {
+  const FolderModel model = load_forward(t5_json());
+  EXPECT_THAT(
+      described(model.graph),
+      ElementsAre(
+          "input_ids [batch, seq]", "attention_mask [batch, seq]", "decoder_input_ids [batch, decoder_seq]",
+          "decoder_attention_mask [batch, decoder_seq]", "logits [batch, decoder_seq, 83]"));
+  EXPECT_THAT(
+      model.graph.modules, IsSupersetOf(
+                               {Pair("encoder", "T5Stack"), Pair("encoder.block.2.layer.1.DenseReluDense.wo", "Linear"),
+                                Pair("decoder.block.0.layer.1.EncDecAttention", "T5Attention"),
+                                Pair("decoder.block.2.layer.2.layer_norm", "T5LayerNorm"), Pair("lm_head", "Linear")}));
+  EXPECT_THAT(
+      value(model.graph, "shared.weight").tied_names,
+      ElementsAre("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"));
+  EXPECT_FALSE(model.learned_positions);
+}
+
+TEST(ForwardProgram, GraphTextRoundTrip) {
+  for (const Json& config : {bert_json(), t5_json()}) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
+      const std::string text = graph::print(load_forward(config, dtype).graph);
+      const Graph parsed = graph::parse(text, "the test");
+      EXPECT_EQ(graph::print(parsed), text);
+      graph::verify(parsed, "parse");
+    }
+  }
+}
+
+TEST(ForwardProgram, Refusals) {
+  const auto refused = [](ErrorCode code, const Json& base, const char* changes, const std::string& message) {
+    test::expect_error(code, {message}, [&] { load_forward(with(base, Json::parse(changes))); });
+  };
+  refused(ErrorCode::input, bert_json(), R"({"num_attention_heads": 5})", "a multiple of the number of heads, 5");
+  refused(ErrorCode::usage, bert_json(), R"({"is_decoder": true})", "BERT runs as an encoder");
+  refused(
+      ErrorCode::usage, bert_json(), R"({"position_embedding_type": "relative_key"})",
+      "\"relative_key\"; only \"absolute\" is supported");
+  refused(ErrorCode::usage, bert_json(), R"({"is_encoder_decoder": true})", "is_encoder_decoder");
+  refused(ErrorCode::usage, t5_json(), R"({"is_encoder_decoder": false})", "is_encoder_decoder");
+  refused(ErrorCode::usage, t5_json(), R"({"feed_forward_proj": "gated-best"})", "known activations are");
+  refused(
+      ErrorCode::input, t5_json(), R"({"relative_attention_max_distance": 16})", "more than half of the 32 buckets");
+  refused(ErrorCode::usage, t5_json(), R"({"torch_dtype": "float16"})", "T5 does not run in float16");
+  refused(ErrorCode::usage, gpt2_json(), "{}", "models of type \"gpt2\" have no forward program yet");
+  for (const Json& config : {bert_json(), t5_json()}) {
+    test::expect_error(ErrorCode::usage, {"have no generation program"}, [&] { load(config); });
   }
 }
 
