@@ -66,7 +66,10 @@ checkpoint::NameRules name_rules(const Family& family, bool tied) {
 }  // namespace
 
 FolderModel load_folder_model(
-    const std::filesystem::path& folder, std::optional<at::ScalarType> dtype, const checkpoint::Checkpoint* weights) {
+    const std::filesystem::path& folder,
+    std::optional<at::ScalarType> dtype,
+    const checkpoint::Checkpoint* weights,
+    Program program) {
   kernels::register_operators();
   const Config config = read_config(folder);
   const Family& family = find_family(config);
@@ -87,7 +90,10 @@ FolderModel load_folder_model(
   model.vocab_size = decoder->vocab_size;
   model.max_positions = decoder->max_positions;
   model.learned_positions = decoder->bounded_positions;
-  model.graph = trace::trace(generation_program(decoder, model.dtype));
+  model.graph = trace::trace(
+      program == Program::generation
+          ? generation_program(decoder, model.dtype)
+          : forward_program(decoder, model.dtype, /*with_mask=*/program == Program::forward_with_mask));
   return model;
 }
 

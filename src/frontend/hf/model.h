@@ -14,12 +14,17 @@
 
 namespace shardpipe::hf {
 
+/// What a model is traced to (decoder.h).
+enum class Program {
+  generation,         ///< packed tokens through caches
+  forward,            ///< input_ids [batch, seq] -> logits [batch, seq, vocab_size], with gradients
+  forward_with_mask,  ///< the same with attention_mask [batch, seq]
+};
+
 /// A model folder as its config.json describes it, traced.
 struct FolderModel {
-  std::string family;  ///< "llama", "gpt2"
-  /// The packed generation program (decoder.h): inputs input_ids, positions, slots [tokens] and selected [outputs],
-  /// int64; per-sequence states "<layer's attention>.k_cache" and ".v_cache" [slots, kv_heads, capacity, head_dim];
-  /// output "logits" [outputs, vocab_size].
+  std::string family;  ///< "llama", "gpt2", ...
+  /// The program that was asked for; its inputs, states and outputs are in decoder.h.
   graph::Graph graph;
   std::filesystem::path folder;
   Json config;                                   ///< config.json as it is
@@ -42,6 +47,7 @@ struct FolderModel {
 FolderModel load_folder_model(
     const std::filesystem::path& folder,
     std::optional<at::ScalarType> dtype = std::nullopt,
-    const checkpoint::Checkpoint* weights = nullptr);
+    const checkpoint::Checkpoint* weights = nullptr,
+    Program program = Program::generation);
 
 }  // namespace shardpipe::hf

@@ -42,8 +42,11 @@ const Family& find_by_architecture(const Config& config) {
   throw_usage("{}, which is not supported yet", config.subject(key));
 }
 
-// Refuses what changes a model's results and no family computes; other keys that we do not know are harmless.
-void refuse_unsupported(const Config& config) {
+// Refuses what changes a model's results and the family does not compute; other keys that we do not know are harmless.
+void refuse_unsupported(const Config& config, const Family& family) {
+  const auto reads = [&](std::string_view key) {
+    return std::find(family.reads.begin(), family.reads.end(), key) != family.reads.end();
+  };
   for (const char* key :
        {"quantization_config", "compression_config", "attention_chunk_size", "attn_logit_softcapping",
         "final_logit_softcapping"}) {
@@ -51,7 +54,7 @@ void refuse_unsupported(const Config& config) {
       refuse(config, key);
     }
   }
-  if (config.has("sliding_window") && config.boolean("use_sliding_window", true)) {
+  if (!reads("sliding_window") && config.has("sliding_window") && config.boolean("use_sliding_window", true)) {
     refuse(config, "sliding_window");
   }
   for (const char* key : {"is_encoder_decoder", "add_cross_attention", "use_bidirectional_attention"}) {
@@ -66,7 +69,8 @@ void refuse_unsupported(const Config& config) {
     refuse(config, "pruned_heads");
   }
   const std::vector<std::string> layer_types = config.strings("layer_types");
-  if (std::any_of(layer_types.begin(), layer_types.end(), [](const auto& type) { return type != "full_attention"; })) {
+  if (!reads("layer_types") &&
+      std::any_of(layer_types.begin(), layer_types.end(), [](const auto& type) { return type != "full_attention"; })) {
     refuse(config, "layer_types");
   }
 }
@@ -75,9 +79,8 @@ void refuse_unsupported(const Config& config) {
 
 // One line a family.
 std::span<const Family> families() {
-  static const std::array<Family, 2> rows = {
-      kGpt2,
-      kLlama,
+  static const std::array<Family, 8> rows = {
+      kBloom, kCodegen, kGpt2, kGptNeo, kLlama, kMistral, kOpt, kQwen2,
   };
   return rows;
 }
@@ -86,7 +89,7 @@ const Family& find_family(const Config& config) {
   const std::optional<std::string> type = config.find_string("model_type");
   if (!type) {
     const Family& family = find_by_architecture(config);
-    refuse_unsupported(config);
+    refuse_unsupported(config, family);
     return family;
   }
   for (const Family& family : families()) {
@@ -102,7 +105,7 @@ const Family& find_family(const Config& config) {
                 "known ones of model type {} are {}", *type,
                 list(family.architectures, [](std::string_view name) { return name; })));
       }
-      refuse_unsupported(config);
+      refuse_unsupported(config, family);
       return family;
     }
   }

@@ -18,10 +18,12 @@ struct Family {
   std::string_view model_type;                      ///< as in config.json
   std::span<const std::string_view> architectures;  ///< Hugging Face classes that the module stands for
   std::shared_ptr<Decoder> (*build)(const Config& config, at::ScalarType dtype, bool tied);
-  std::string_view base_prefix;                       ///< names of a bare base model's checkpoint lack it: "model."
-  std::string_view embedding;                         ///< name of the token embedding's weight …
-  std::string_view head;                              ///< … and of the head's, which may be tied to it
-  std::span<const std::string_view> ignored;          ///< surplus names of checkpoints: NameRules::ignored
+  std::string_view base_prefix;               ///< names of a bare base model's checkpoint lack it: "model."
+  std::string_view embedding;                 ///< name of the token embedding's weight …
+  std::string_view head;                      ///< … and of the head's, which may be tied to it
+  std::span<const std::string_view> ignored;  ///< surplus names of checkpoints: NameRules::ignored
+  /// Keys that other families refuse and this one reads.
+  std::span<const std::string_view> reads = {};
   bool tied_by_default = false;                       ///< where config.json has no tie_word_embeddings
   std::optional<int64_t> default_eos = std::nullopt;  ///< where no file has eos_token_id
 };
@@ -35,7 +37,13 @@ std::span<const Family> families();
 const Family& find_family(const Config& config);
 
 /// The rows, each defined in its family's file.
-extern const Family kLlama;
+extern const Family kBloom;
+extern const Family kCodegen;
 extern const Family kGpt2;
+extern const Family kGptNeo;
+extern const Family kLlama;
+extern const Family kMistral;
+extern const Family kOpt;
+extern const Family kQwen2;
 
 }  // namespace shardpipe::hf

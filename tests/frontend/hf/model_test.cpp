@@ -228,7 +228,8 @@ TEST(Families, RowsAreComplete) {
     EXPECT_TRUE(types.insert(family.model_type).second);
     EXPECT_FALSE(family.architectures.empty());
     EXPECT_TRUE(family.embedding.starts_with(family.base_prefix));
-    const FolderModel model = load(family.model_type == "gpt2" ? gpt2_json() : llama_json());
+    const FolderModel model = load(test::family_json(std::string(family.model_type)));
+    EXPECT_EQ(model.family, family.model_type);
     value(model.graph, std::string(family.embedding));
     value(model.graph, std::string(family.head));
   }
