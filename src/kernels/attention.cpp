@@ -46,7 +46,8 @@ void append(
 struct Query {
   int64_t token;
   int64_t slot;
-  int64_t length;  // positions it attends to
+  int64_t begin;  // it attends to positions [begin, end), the last of which is its own
+  int64_t end;
   int64_t chunks;
   int64_t first_chunk;  // index of its first chunk among those of all queries
 };
@@ -55,22 +56,28 @@ template <typename T>
 class Decoder {
  public:
   Decoder(
-      const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache, double scale, const at::Tensor& out)
+      const at::Tensor& q,
+      const at::Tensor& k_cache,
+      const at::Tensor& v_cache,
+      double scale,
+      const float* slopes,
+      const at::Tensor& out)
       : q_(q),
         k_(k_cache),
         v_(v_cache),
         scale_(static_cast<float>(scale)),
+        slopes_(slopes),
         out_(out.mutable_data_ptr<T>()),
         heads_(q.size(1)),
         head_dim_(q.size(2)),
         kv_heads_(k_cache.size(1)),
         groups_(heads_ / kv_heads_) {}
 
-  void add(int64_t token, int64_t slot, int64_t length) {
-    const int64_t chunks = (length + kDecodeChunk - 1) / kDecodeChunk;
-    queries_.push_back({token, slot, length, chunks, chunks_});
+  void add(int64_t token, int64_t slot, int64_t begin, int64_t end) {
+    const int64_t chunks = (end - begin + kDecodeChunk - 1) / kDecodeChunk;
+    queries_.push_back({token, slot, begin, end, chunks, chunks_});
     chunks_ += chunks;
-    positions_ += length;
+    positions_ += end - begin;
   }
 
   void run() {
@@ -125,7 +132,7 @@ class Decoder {
 
   DecodeChunk<T> unit_of(int64_t index, int64_t chunk, int64_t kv_head) {
     const Query& query = queries_[static_cast<size_t>(index)];
-    const int64_t first = (chunk - query.first_chunk) * kDecodeChunk;
+    const int64_t first = query.begin + (chunk - query.first_chunk) * kDecodeChunk;
     DecodeChunk<T> c;
     c.queries = scaled_.data() + (index * heads_ + kv_head * groups_) * padded_;
     c.query_stride = padded_;
@@ -135,7 +142,9 @@ class Decoder {
     c.key_stride = k_.stride(2);
     c.values = v_.const_data_ptr<T>() + query.slot * v_.stride(0) + kv_head * v_.stride(1) + first * v_.stride(2);
     c.value_stride = v_.stride(2);
-    c.length = std::min(kDecodeChunk, query.length - first);
+    c.length = std::min(kDecodeChunk, query.end - first);
+    c.slopes = slopes_ == nullptr ? nullptr : slopes_ + kv_head * groups_;
+    c.back = query.end - 1 - first;
     c.partial = partial_.data() + (chunk * heads_ + kv_head * groups_) * (head_dim_ + 2);
     return c;
   }
@@ -144,6 +153,7 @@ class Decoder {
   const at::Tensor& k_;
   const at::Tensor& v_;
   float scale_;
+  const float* slopes_;  // [heads] or null
   T* out_;
   int64_t heads_;
   int64_t head_dim_;
@@ -174,32 +184,37 @@ at::Tensor cached_attention(
     const at::Tensor& v_cache,
     const at::Tensor& slots,
     const at::Tensor& positions,
-    double scale) {
-  check_cached_attention("cached_attention", q, k, v, k_cache, v_cache, slots, positions);
+    double scale,
+    std::optional<int64_t> window,
+    const std::optional<at::Tensor>& slopes) {
+  check_cached_attention("cached_attention", q, k, v, k_cache, v_cache, slots, positions, window, slopes);
   const bool dense_caches = k_cache.stride(3) == 1 && v_cache.stride(3) == 1;
   if (!has_own_kernel(q) || !dense_caches) {
-    return cached_attention_reference(q, k, v, k_cache, v_cache, slots, positions, scale);
+    return cached_attention_reference(q, k, v, k_cache, v_cache, slots, positions, scale, window, slopes);
   }
   const at::Tensor dense_slots = slots.contiguous();
   const at::Tensor dense_positions = positions.contiguous();
   const auto segments = find_segments(dense_slots, dense_positions, k_cache.size(0), k_cache.size(2));
   const int64_t* position = dense_positions.const_data_ptr<int64_t>();
   const at::Tensor queries = with_dense_rows(q);
+  const ScoreRule rule{window.value_or(0), slopes ? slopes->contiguous() : at::Tensor()};
+  const float* slope = rule.slopes.defined() ? rule.slopes.const_data_ptr<float>() : nullptr;
   at::Tensor out = at::empty({q.size(0), q.size(1) * q.size(2)}, q.options());
   with_type(q, [&](auto type) {
     using T = decltype(type);
     append<T>(with_dense_rows(k), k_cache, segments, position);
     append<T>(with_dense_rows(v), v_cache, segments, position);
-    Decoder<T> decoder(queries, k_cache, v_cache, scale, out);
+    Decoder<T> decoder(queries, k_cache, v_cache, scale, slope, out);
     for (const Segment& segment : segments) {
       if (segment.count <= kShortSegment || !segment.consecutive) {
         for (int64_t t = segment.first; t < segment.first + segment.count; ++t) {
-          decoder.add(t, segment.slot, position[t] + 1);
+          const int64_t begin = rule.window > 0 ? std::max<int64_t>(0, position[t] + 1 - rule.window) : 0;
+          decoder.add(t, segment.slot, begin, position[t] + 1);
         }
       } else {
         out.view(q.sizes())
             .narrow(0, segment.first, segment.count)
-            .copy_(attend_segment(queries, k_cache, v_cache, segment, dense_positions, scale));
+            .copy_(attend_segment(queries, k_cache, v_cache, segment, dense_positions, scale, rule));
       }
     }
     decoder.run();

@@ -116,10 +116,11 @@ void check_rms_norm(std::string_view op, const at::Tensor& x, const at::Tensor* 
 }
 
 void check_rotary(std::string_view op, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
-  if (x.dim() != 3 || cos.dim() != 2 || cos.sizes() != sin.sizes() || cos.size(0) != x.size(0) ||
-      2 * cos.size(1) > x.size(2)) {
+  if (x.dim() < 3 || cos.dim() != 2 || cos.sizes() != sin.sizes() || cos.size(0) != x.size(-3) ||
+      2 * cos.size(1) > x.size(-1)) {
     throw_usage(
-        "{}: expected x [tokens, heads, head_dim] and cos, sin [tokens, rotary_dim / 2] with rotary_dim <= head_dim, "
+        "{}: expected x [..., tokens, heads, head_dim] and cos, sin [tokens, rotary_dim / 2] with rotary_dim <= "
+        "head_dim, "
         "got {}, {} and {}",
         op, describe(x), describe(cos), describe(sin));
   }
@@ -136,7 +137,9 @@ void check_cached_attention(
     const at::Tensor& k_cache,
     const at::Tensor& v_cache,
     const at::Tensor& slots,
-    const at::Tensor& positions) {
+    const at::Tensor& positions,
+    std::optional<int64_t> window,
+    const std::optional<at::Tensor>& slopes) {
   if (q.dim() != 3 || k.dim() != 3 || k.sizes() != v.sizes() || k.size(0) != q.size(0) || k.size(2) != q.size(2)) {
     throw_usage(
         "{}: expected q [tokens, heads, head_dim] and k, v [tokens, kv_heads, head_dim], got {}, {} and {}", op,
@@ -162,6 +165,12 @@ void check_cached_attention(
   check_same_kind(op, q, "v", v);
   check_same_kind(op, q, "the K cache", k_cache);
   check_same_kind(op, q, "the V cache", v_cache);
+  if (window && *window < 1) {
+    throw_usage("{}: the window is {} positions, at least 1 is expected", op, *window);
+  }
+  if (slopes && (slopes->dim() != 1 || slopes->size(0) != q.size(1) || slopes->scalar_type() != at::kFloat)) {
+    throw_usage("{}: expected slopes float32 [{}], got {}", op, q.size(1), describe(*slopes));
+  }
 }
 
 std::vector<int64_t> with_last_size(const at::Tensor& x, int64_t out) {

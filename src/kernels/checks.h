@@ -47,7 +47,7 @@ inline std::optional<at::Tensor> bias_of(const c10::List<std::optional<at::Tenso
 /// x [..., hidden], weight [hidden]; residual (may be null) of x's shape and dtype.
 void check_rms_norm(std::string_view op, const at::Tensor& x, const at::Tensor* residual, const at::Tensor& weight);
 
-/// x [tokens, heads, head_dim], cos and sin [tokens, rotary_dim / 2] float32, rotary_dim <= head_dim.
+/// x [..., tokens, heads, head_dim], cos and sin [tokens, rotary_dim / 2] float32, rotary_dim <= head_dim.
 void check_rotary(std::string_view op, const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
 /// Shapes and dtypes of cached_attention's arguments; the values of slots and positions are checked by find_segments.
@@ -59,7 +59,9 @@ void check_cached_attention(
     const at::Tensor& k_cache,
     const at::Tensor& v_cache,
     const at::Tensor& slots,
-    const at::Tensor& positions);
+    const at::Tensor& positions,
+    std::optional<int64_t> window,
+    const std::optional<at::Tensor>& slopes);
 
 /// x's leading sizes with `out` as the last.
 std::vector<int64_t> with_last_size(const at::Tensor& x, int64_t out);

@@ -38,8 +38,10 @@ struct DecodeChunk {
   int64_t key_stride = 0;
   const T* values = nullptr;
   int64_t value_stride = 0;
-  int64_t length = 0;        // <= kDecodeChunk
-  float* partial = nullptr;  // [groups, head_dim + 2]: largest score, sum, accumulated values
+  int64_t length = 0;             // <= kDecodeChunk
+  const float* slopes = nullptr;  // [groups], or null: what a score loses for each position back ...
+  int64_t back = 0;               // ... of which the first key lies this many
+  float* partial = nullptr;       // [groups, head_dim + 2]: largest score, sum, accumulated values
 };
 constexpr int64_t kDecodeChunk = 256;  // positions; fixed, so that results do not depend on the number of threads
 

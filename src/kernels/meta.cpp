@@ -78,8 +78,10 @@ at::Tensor meta_cached_attention(
     const at::Tensor& v_cache,
     const at::Tensor& slots,
     const at::Tensor& positions,
-    double /*scale*/) {
-  check_cached_attention("cached_attention", q, k, v, k_cache, v_cache, slots, positions);
+    double /*scale*/,
+    std::optional<int64_t> window,
+    const std::optional<at::Tensor>& slopes) {
+  check_cached_attention("cached_attention", q, k, v, k_cache, v_cache, slots, positions, window, slopes);
   return like(q, {q.size(0), q.size(1) * q.size(2)});
 }
 

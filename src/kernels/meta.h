@@ -50,6 +50,8 @@ at::Tensor meta_cached_attention(
     const at::Tensor& v_cache,
     const at::Tensor& slots,
     const at::Tensor& positions,
-    double scale);
+    double scale,
+    std::optional<int64_t> window = std::nullopt,
+    const std::optional<at::Tensor>& slopes = std::nullopt);
 
 }  // namespace shardpipe::kernels

@@ -56,7 +56,7 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 std::tuple<at::Tensor, at::Tensor> add_rms_norm(
     const at::Tensor& x, const at::Tensor& residual, const at::Tensor& weight, double eps);
 
-/// Rotary embedding, halves convention: x [tokens, heads, head_dim], cos and sin [tokens, rotary_dim / 2] float32;
+/// Rotary embedding, halves convention: x [..., tokens, heads, head_dim], cos and sin [tokens, rotary_dim / 2] float32;
 /// elements beyond rotary_dim pass through. Bitwise equal to rotary_reference.
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
@@ -64,7 +64,9 @@ at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 /// [tokens, kv_heads, head_dim], caches [slots, kv_heads, capacity, head_dim]; token t belongs to cache row slots[t] at
 /// positions[t] (int64 [tokens]) and attends to positions 0..positions[t] of its row. Tokens of a slot are contiguous,
 /// their positions ascend. Query head h uses K/V head h / (heads / kv_heads). Returns [tokens, heads * head_dim].
-/// Softmax and sums are in float32.
+/// Softmax and sums are in float32. With `window` (at least 1) a token attends to its last `window` positions only, its
+/// own among them. With `slopes` (float32 [heads]) the score of query head h and a key `d` positions back is lower by
+/// slopes[h] * d: ALiBi (https://arxiv.org/abs/2108.12409).
 at::Tensor cached_attention(
     const at::Tensor& q,
     const at::Tensor& k,
@@ -73,6 +75,8 @@ at::Tensor cached_attention(
     const at::Tensor& v_cache,
     const at::Tensor& slots,
     const at::Tensor& positions,
-    double scale);
+    double scale,
+    std::optional<int64_t> window = std::nullopt,
+    const std::optional<at::Tensor>& slopes = std::nullopt);
 
 }  // namespace shardpipe::kernels

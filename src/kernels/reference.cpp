@@ -54,10 +54,10 @@ at::Tensor rotary_reference(const at::Tensor& x, const at::Tensor& cos, const at
   const at::Tensor turned = x.narrow(-1, 0, 2 * half);
   const at::Tensor swapped = at::cat({-x.narrow(-1, half, half), x.narrow(-1, 0, half)}, -1);
   const at::Tensor rotated = turned * c + swapped * s;
-  if (2 * half == x.size(2)) {
+  if (2 * half == x.size(-1)) {
     return rotated;
   }
-  return at::cat({rotated, x.narrow(-1, 2 * half, x.size(2) - 2 * half)}, -1);
+  return at::cat({rotated, x.narrow(-1, 2 * half, x.size(-1) - 2 * half)}, -1);
 }
 
 at::Tensor cached_attention_reference(
@@ -68,8 +68,10 @@ at::Tensor cached_attention_reference(
     const at::Tensor& v_cache,
     const at::Tensor& slots,
     const at::Tensor& positions,
-    double scale) {
-  check_cached_attention("cached_attention_reference", q, k, v, k_cache, v_cache, slots, positions);
+    double scale,
+    std::optional<int64_t> window,
+    const std::optional<at::Tensor>& slopes) {
+  check_cached_attention("cached_attention_reference", q, k, v, k_cache, v_cache, slots, positions, window, slopes);
   const at::Tensor host_positions = positions.to(at::kCPU).contiguous();
   const auto segments =
       find_segments(slots.to(at::kCPU).contiguous(), host_positions, k_cache.size(0), k_cache.size(2));
@@ -80,8 +82,9 @@ at::Tensor cached_attention_reference(
   v_cache.index_put_(where, v);
   std::vector<at::Tensor> rows;
   rows.reserve(segments.size());
+  const ScoreRule rule{window.value_or(0), slopes.value_or(at::Tensor())};
   for (const Segment& segment : segments) {
-    rows.push_back(attend_segment(q, k_cache, v_cache, segment, host_positions, scale));
+    rows.push_back(attend_segment(q, k_cache, v_cache, segment, host_positions, scale, rule));
   }
   if (rows.empty()) {
     return q.new_zeros({0, q.size(1) * q.size(2)});

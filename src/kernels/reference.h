@@ -41,6 +41,8 @@ at::Tensor cached_attention_reference(
     const at::Tensor& v_cache,
     const at::Tensor& slots,
     const at::Tensor& positions,
-    double scale);
+    double scale,
+    std::optional<int64_t> window = std::nullopt,
+    const std::optional<at::Tensor>& slopes = std::nullopt);
 
 }  // namespace shardpipe::kernels

@@ -25,9 +25,9 @@ constexpr const char* kSchemas[] = {
     "rotary(Tensor x, Tensor cos, Tensor sin) -> Tensor",
     "rotary_reference(Tensor x, Tensor cos, Tensor sin) -> Tensor",
     "cached_attention(Tensor q, Tensor k, Tensor v, Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots, "
-    "Tensor positions, float scale) -> Tensor",
+    "Tensor positions, float scale, int? window=None, Tensor? slopes=None) -> Tensor",
     "cached_attention_reference(Tensor q, Tensor k, Tensor v, Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots, "
-    "Tensor positions, float scale) -> Tensor",
+    "Tensor positions, float scale, int? window=None, Tensor? slopes=None) -> Tensor",
 };
 
 // All but rotary_reference, which autograd sees through.

@@ -21,6 +21,12 @@ struct Segment {
 std::vector<Segment> find_segments(
     const at::Tensor& slots, const at::Tensor& positions, int64_t num_slots, int64_t capacity);
 
+/// What shapes the scores of cached_attention beside causality (ops.h).
+struct ScoreRule {
+  int64_t window = 0;  // 0 = every position
+  at::Tensor slopes;   // float32 [heads], or undefined
+};
+
 /// Attention of one segment through at::scaled_dot_product_attention; its keys and values are in the caches already.
 /// q [tokens, heads, head_dim]; returns [count, heads, head_dim].
 at::Tensor attend_segment(
@@ -29,6 +35,7 @@ at::Tensor attend_segment(
     const at::Tensor& v_cache,
     const Segment& segment,
     const at::Tensor& positions,
-    double scale);
+    double scale,
+    const ScoreRule& rule);
 
 }  // namespace shardpipe::kernels

@@ -178,15 +178,35 @@ class SmolLM2(unittest.TestCase):
             self.assertEqual(cli.token_ids(answer), [self.expected[0][:4]])
 
 
+LLAMA = dict(
+    vocab_size=101, hidden_size=36, intermediate_size=50, num_hidden_layers=5, num_attention_heads=9,
+    num_key_value_heads=3, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, initializer_range=0.3)
+TINY = {
+    "llama": (transformers.LlamaForCausalLM, LLAMA),
+    "mistral": (transformers.MistralForCausalLM, {**LLAMA, "sliding_window": 7}),
+    "qwen2": (transformers.Qwen2ForCausalLM, LLAMA),
+    "gpt2": (transformers.GPT2LMHeadModel, dict(
+        vocab_size=97, n_positions=48, n_embd=32, n_layer=5, n_head=4, bos_token_id=0, eos_token_id=0,
+        initializer_range=0.3)),
+    "opt": (transformers.OPTForCausalLM, dict(
+        vocab_size=97, hidden_size=36, ffn_dim=50, num_hidden_layers=5, num_attention_heads=6,
+        max_position_embeddings=48, init_std=0.3)),
+    "bloom": (transformers.BloomForCausalLM, dict(
+        vocab_size=97, hidden_size=36, n_layer=5, n_head=6, initializer_range=0.3)),
+    "gpt_neo": (transformers.GPTNeoForCausalLM, dict(
+        vocab_size=97, hidden_size=36, num_layers=5, num_heads=6, max_position_embeddings=48, window_size=6,
+        attention_types=[[["global", "local"], 2], [["local"], 1]], bos_token_id=0, eos_token_id=0,
+        initializer_range=0.3)),
+    "codegen": (transformers.CodeGenForCausalLM, dict(
+        vocab_size=97, n_embd=48, n_layer=5, n_head=4, n_positions=48, n_ctx=48, rotary_dim=6, bos_token_id=0,
+        eos_token_id=0, initializer_range=0.3)),
+}
+
+
 def tiny(kind, seed=0, **changes):
     torch.manual_seed(seed)
-    if kind == "llama":
-        config = dict(
-            vocab_size=101, hidden_size=36, intermediate_size=50, num_hidden_layers=5, num_attention_heads=9,
-            num_key_value_heads=3, max_position_embeddings=64, bos_token_id=1, eos_token_id=2, initializer_range=0.3)
-        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**config, **changes})).eval()
-    config = dict(vocab_size=97, n_positions=48, n_embd=32, n_layer=5, n_head=4, bos_token_id=0, eos_token_id=0, initializer_range=0.3)
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**{**config, **changes})).eval()
+    model_class, config = TINY[kind]
+    return model_class(model_class.config_class(**{**config, **changes})).eval()
 
 
 CHECKPOINTS = [
@@ -200,6 +220,16 @@ CHECKPOINTS = [
     ("gpt2", {}),
     ("gpt2", {"tie_word_embeddings": False, "n_inner": 40}),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True, "activation_function": "gelu"}),
+    ("mistral", {}),
+    ("mistral", {"sliding_window": None, "head_dim": 6, "tie_word_embeddings": True}),
+    ("qwen2", {}),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 2, "tie_word_embeddings": True}),
+    ("opt", {}),
+    ("opt", {"do_layer_norm_before": False, "word_embed_proj_dim": 20}),
+    ("bloom", {}),
+    ("bloom", {"n_head": 12, "apply_residual_connection_post_layernorm": True}),
+    ("gpt_neo", {}),
+    ("codegen", {}),
 ]
 
 

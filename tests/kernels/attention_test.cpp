@@ -23,10 +23,14 @@ struct Case {
   int64_t capacity;
   std::vector<Run> runs;
   at::ScalarType dtype = at::kFloat;
+  std::optional<int64_t> window = std::nullopt;
+  bool slopes = false;
 };
 
 struct Inputs {
   at::Tensor q, k, v, k_cache, v_cache, slots, positions;
+  std::optional<int64_t> window = std::nullopt;
+  std::optional<at::Tensor> slopes = std::nullopt;
 };
 
 Inputs make_inputs(const Case& c) {
@@ -49,11 +53,21 @@ Inputs make_inputs(const Case& c) {
   in.v_cache = randn({rows, c.kv_heads, c.capacity, c.head_dim}, c.dtype);
   in.slots = at::tensor(slots, at::kLong);
   in.positions = at::tensor(positions, at::kLong);
+  in.window = c.window;
+  if (c.slopes) {
+    in.slopes = at::pow(2.0, -at::arange(1, c.heads + 1, at::kFloat));
+  }
   return in;
 }
 
 at::Tensor run(const Inputs& in, double scale) {
-  return cached_attention(in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, scale);
+  return cached_attention(
+      in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, scale, in.window, in.slopes);
+}
+
+at::Tensor run_reference(const Inputs& in, double scale) {
+  return cached_attention_reference(
+      in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, scale, in.window, in.slopes);
 }
 
 // Softmax attention written out in float64, token by token. Errors: a score is a dot product of head_dim terms, its
@@ -76,14 +90,21 @@ test::Expected expected_attention(const Inputs& in, double scale) {
   std::vector<at::Tensor> values;
   std::vector<at::Tensor> bounds;
   for (int64_t t = 0; t < tokens; ++t) {
-    const int64_t length = in.positions[t].item<int64_t>() + 1;
+    const int64_t end = in.positions[t].item<int64_t>() + 1;
+    const int64_t length = std::min(end, in.window.value_or(end));
     const auto of_slot = [&](const at::Tensor& cache) {
-      return cache[in.slots[t].item<int64_t>()].narrow(1, 0, length).repeat_interleave(groups, 0);
+      return cache[in.slots[t].item<int64_t>()].narrow(1, end - length, length).repeat_interleave(groups, 0);
     };
     const at::Tensor keys = of_slot(k_cache);
     const at::Tensor rows = of_slot(v_cache);
-    const at::Tensor scores = at::matmul(keys, q[t].unsqueeze(-1)).squeeze(-1) * scale;
-    const at::Tensor score_size = at::matmul(keys.abs(), q[t].abs().unsqueeze(-1)).squeeze(-1) * scale;
+    at::Tensor scores = at::matmul(keys, q[t].unsqueeze(-1)).squeeze(-1) * scale;
+    at::Tensor score_size = at::matmul(keys.abs(), q[t].abs().unsqueeze(-1)).squeeze(-1) * scale;
+    if (in.slopes) {
+      const at::Tensor back = at::arange(length - 1, -1, -1, at::kDouble);
+      const at::Tensor lowered = in.slopes->to(at::kDouble).unsqueeze(1) * back;
+      scores = scores - lowered;
+      score_size = score_size + lowered;
+    }
     const at::Tensor score_error =
         score_size.amax(-1, true) * test::gamma(static_cast<double>(q.size(2)) + 4, at::kFloat);
     const at::Tensor weights = at::softmax(scores, -1).unsqueeze(1);
@@ -107,7 +128,17 @@ const std::vector<Case> kCases = {
     {8, 1, 5, 90, {{0, 7, 30}, {1, 44, 2}}},                          // later prefill, head_dim below a vector
     {7, 7, 33, 20, {{0, 3, 9}, {1, 19, 1}}},                          // one query a head
     {12, 2, 128, 300, {{0, 280, 1}, {1, 100, 12}}},
-    {5, 1, 80, 300, {{0, 299, 1}}}};
+    {5, 1, 80, 300, {{0, 299, 1}}},
+    // A window: shorter than, as long as and longer than the row; over chunks of decode and blocks of prefill.
+    {9, 3, 64, 700, {{0, 255, 1}, {1, 4, 1}, {2, 699, 1}, {3, 5, 1}}, at::kFloat, 6},
+    {4, 2, 16, 700, {{0, 690, 1}, {1, 300, 3}, {2, 0, 1}}, at::kFloat, 300},
+    {4, 2, 16, 300, {{0, 0, 140}, {2, 7, 5}, {1, 130, 20}}, at::kFloat, 33},
+    {4, 4, 16, 40, {{0, 0, 33}, {1, 20, 9}}, at::kFloat, 1},
+    {4, 4, 16, 40, {{0, 0, 33}, {1, 20, 9}}, at::kFloat, 33},
+    // Slopes, and both.
+    {9, 3, 64, 700, {{0, 255, 1}, {1, 256, 1}, {2, 699, 1}, {3, 0, 2}}, at::kFloat, std::nullopt, true},
+    {7, 7, 33, 150, {{1, 0, 140}, {0, 20, 20}, {2, 9, 3}}, at::kFloat, std::nullopt, true},
+    {12, 2, 24, 600, {{1, 250, 40}, {0, 590, 1}, {2, 280, 2}}, at::kFloat, 270, true}};
 
 TEST(CachedAttention, AgreesWithFloat64) {
   at::manual_seed(7);
@@ -120,15 +151,13 @@ TEST(CachedAttention, AgreesWithFloat64) {
         const Inputs in = make_inputs(c);
         const double scale = 1.0 / std::sqrt(static_cast<double>(c.head_dim));
         const auto expected = expected_attention(in, scale);
-        const at::Tensor k_before = in.k_cache.clone();
-        const at::Tensor v_before = in.v_cache.clone();
-        const at::Tensor out = run(in, scale);
-        EXPECT_TRUE(close(out, expected));
-        const at::Tensor reference =
-            cached_attention_reference(in.q, in.k, in.v, k_before, v_before, in.slots, in.positions, scale);
-        EXPECT_TRUE(close(reference, expected));
-        EXPECT_TRUE(bitwise_equal(in.k_cache, k_before));  // both forms wrote the same cache, and nothing else
-        EXPECT_TRUE(bitwise_equal(in.v_cache, v_before));
+        Inputs other = in;
+        other.k_cache = in.k_cache.clone();
+        other.v_cache = in.v_cache.clone();
+        EXPECT_TRUE(close(run(in, scale), expected));
+        EXPECT_TRUE(close(run_reference(other, scale), expected));
+        EXPECT_TRUE(bitwise_equal(in.k_cache, other.k_cache));  // both forms wrote the same cache, and nothing else
+        EXPECT_TRUE(bitwise_equal(in.v_cache, other.v_cache));
       }
     }
   });
@@ -167,23 +196,28 @@ TEST(CachedAttention, PositionsMayLeaveGaps) {
     in.positions = at::arange(0, 24, 2, at::kLong);
     const auto expected = expected_attention(in, 0.25);
     EXPECT_TRUE(close(run(in, 0.25), expected));
-    EXPECT_TRUE(close(
-        cached_attention_reference(in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, 0.25), expected));
+    EXPECT_TRUE(close(run_reference(in, 0.25), expected));
   });
 }
 
 // A decode step of one row is the same alone, in a batch and with any number of threads.
 TEST(CachedAttention, DecodeDoesNotDependOnThreadsOrOtherRows) {
   at_each_simd_level([] {
-    const Inputs in = make_inputs({9, 3, 64, 900, {{0, 800, 1}, {1, 13, 1}, {2, 511, 1}}});
-    const at::Tensor one = with_threads(1, [&] { return run(in, 0.125); });
-    EXPECT_TRUE(bitwise_equal(with_threads(2, [&] { return run(in, 0.125); }), one));
-    EXPECT_TRUE(bitwise_equal(with_threads(3, [&] { return run(in, 0.125); }), one));
-    for (int64_t row = 0; row < 3; ++row) {
-      const auto pick = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
-      const Inputs alone{pick(in.q), pick(in.k),     pick(in.v),        in.k_cache,
-                         in.v_cache, pick(in.slots), pick(in.positions)};
-      EXPECT_TRUE(bitwise_equal(run(alone, 0.125), pick(one)));
+    for (const auto& [window, slopes] : {std::pair{0, false}, {300, false}, {0, true}}) {
+      Inputs in =
+          make_inputs({9, 3, 64, 900, {{0, 800, 1}, {1, 13, 1}, {2, 511, 1}}, at::kFloat, std::nullopt, slopes});
+      if (window > 0) {
+        in.window = window;
+      }
+      const at::Tensor one = with_threads(1, [&] { return run(in, 0.125); });
+      EXPECT_TRUE(bitwise_equal(with_threads(2, [&] { return run(in, 0.125); }), one));
+      EXPECT_TRUE(bitwise_equal(with_threads(3, [&] { return run(in, 0.125); }), one));
+      for (int64_t row = 0; row < 3; ++row) {
+        const auto pick = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
+        const Inputs alone{pick(in.q),     pick(in.k),         pick(in.v), in.k_cache, in.v_cache,
+                           pick(in.slots), pick(in.positions), in.window,  in.slopes};
+        EXPECT_TRUE(bitwise_equal(run(alone, 0.125), pick(one)));
+      }
     }
   });
 }
@@ -191,16 +225,32 @@ TEST(CachedAttention, DecodeDoesNotDependOnThreadsOrOtherRows) {
 TEST(CachedAttention, NoTokens) {
   const Inputs in = make_inputs({4, 2, 8, 10, {}});
   EXPECT_EQ(run(in, 1.0).sizes(), (at::IntArrayRef{0, 32}));
-  EXPECT_EQ(
-      cached_attention_reference(in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, 1.0).sizes(),
-      (at::IntArrayRef{0, 32}));
+  EXPECT_EQ(run_reference(in, 1.0).sizes(), (at::IntArrayRef{0, 32}));
 }
 
 TEST(CachedAttention, OtherDtypesRunTheReference) {
   const Inputs in = make_inputs({4, 2, 8, 10, {{0, 4, 1}, {1, 0, 3}}, at::kDouble});
   const at::Tensor out = run(in, 0.5);
-  EXPECT_TRUE(bitwise_equal(
-      out, cached_attention_reference(in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, 0.5)));
+  EXPECT_TRUE(bitwise_equal(out, run_reference(in, 0.5)));
+}
+
+TEST(CachedAttention, WindowAndSlopesInOtherDtypes) {
+  for (const auto dtype : {at::kDouble, at::kHalf}) {
+    const Inputs in = make_inputs({4, 2, 8, 60, {{0, 40, 1}, {1, 0, 50}}, dtype, 9, true});
+    EXPECT_TRUE(close(run(in, 0.5), expected_attention(in, 0.5)));
+  }
+}
+
+// What lies outside the window is not read: there it may be anything.
+TEST(CachedAttention, NothingBeforeTheWindowIsRead) {
+  at_each_simd_level([] {
+    for (const int64_t tokens : {1, 20}) {
+      const Inputs in = make_inputs({4, 2, 16, 400, {{0, 300, tokens}}, at::kFloat, 7});
+      in.k_cache.narrow(2, 0, 300 - 6).fill_(std::nan(""));
+      in.v_cache.narrow(2, 0, 300 - 6).fill_(std::nan(""));
+      EXPECT_FALSE(run(in, 0.25).isnan().any().item<bool>());
+    }
+  });
 }
 
 TEST(CachedAttention, WritingIsSeenByAutograd) {
@@ -258,6 +308,10 @@ TEST(CachedAttentionErrors, NameTheShapes) {
   expect_usage_error([&] { with([](Inputs& in) { in.positions = at::zeros({2}); }); }, {"int64 [2]", "float32 [2]"});
   expect_usage_error(
       [&] { with([](Inputs& in) { in.k_cache = in.k_cache.to(at::kHalf); }); }, {"the K cache", "float16", "float32"});
+  expect_usage_error([&] { with([](Inputs& in) { in.window = 0; }); }, {"the window is 0 positions", "at least 1"});
+  expect_usage_error([&] { with([](Inputs& in) { in.slopes = randn({3}); }); }, {"float32 [4]", "float32 [3]"});
+  expect_usage_error(
+      [&] { with([](Inputs& in) { in.slopes = randn({4}, at::kDouble); }); }, {"float32 [4]", "float64 [4]"});
 }
 
 }  // namespace

@@ -32,6 +32,10 @@ TEST(Rotary, EqualsTheReferenceBitByBit) {
         EXPECT_TRUE(bitwise_equal(rotary(packed, cos, sin), rotary_reference(packed, cos, sin)));
         const at::Tensor columns = randn({head_dim, 3, 11}, dtype).permute({2, 1, 0});
         EXPECT_TRUE(bitwise_equal(rotary(columns, cos, sin), rotary_reference(columns, cos, sin)));
+        const at::Tensor batch = randn({2, 11, 3, head_dim + 3}, dtype).narrow(3, 1, head_dim);
+        const at::Tensor turned = rotary(batch, cos, sin);
+        EXPECT_TRUE(bitwise_equal(turned, rotary_reference(batch, cos, sin)));
+        EXPECT_TRUE(bitwise_equal(turned[1], rotary(batch[1], cos, sin)));
       }
     }
   });

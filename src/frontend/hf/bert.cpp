@@ -117,9 +117,9 @@ class BertSelfAttention : public ScopedModule {
 
   at::Tensor forward(const at::Tensor& x, const at::Tensor& mask) const {
     const trace::ModuleScope scope = enter();
-    const at::Tensor q = split_heads(query_->forward(x), heads_);
-    const at::Tensor k = split_heads(key_->forward(x), heads_);
-    const at::Tensor v = split_heads(value_->forward(x), heads_);
+    const at::Tensor q = heads_first(query_->forward(x), heads_);
+    const at::Tensor k = heads_first(key_->forward(x), heads_);
+    const at::Tensor v = heads_first(value_->forward(x), heads_);
     return join_heads(at::scaled_dot_product_attention(q, k, v, mask));
   }
 

@@ -24,7 +24,7 @@ at::Tensor attended(const at::Tensor& mask) {
   return mask.ne(0).unsqueeze(1).unsqueeze(1);
 }
 
-at::Tensor split_heads(const at::Tensor& x, int64_t heads) {
+at::Tensor heads_first(const at::Tensor& x, int64_t heads) {
   return x.view({x.size(0), x.size(1), heads, x.size(2) / heads}).transpose(1, 2);
 }
 

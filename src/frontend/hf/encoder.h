@@ -45,7 +45,7 @@ trace::TensorSpec ids_input(const char* name, const char* seq = "seq");
 at::Tensor attended(const at::Tensor& mask);
 
 /// x [batch, seq, heads * head_dim] -> [batch, heads, seq, head_dim].
-at::Tensor split_heads(const at::Tensor& x, int64_t heads);
+at::Tensor heads_first(const at::Tensor& x, int64_t heads);
 /// The inverse.
 at::Tensor join_heads(const at::Tensor& x);
 

@@ -1,10 +1,11 @@
 // GPT-2 (transformers' modeling_gpt2.py): LayerNorm, learned positions, fused query-key-value projection.
+#include "frontend/hf/gpt2.h"
+
 #include <ATen/ATen.h>
 
 #include <array>
 #include <cmath>
 
-#include "base/error.h"
 #include "frontend/hf/limits.h"
 #include "frontend/hf/registry.h"
 
@@ -16,6 +17,7 @@ struct Gpt2Config {
   int64_t hidden;
   int64_t inner;
   int64_t heads;
+  int64_t head_dim;
   int64_t vocab;
   int64_t positions;
   double eps;
@@ -32,11 +34,7 @@ Gpt2Config read_gpt2(const Config& config, at::ScalarType dtype) {
   gpt2.hidden = config.integer({"n_embd", "hidden_size"}, 1, kMaxFeatures / 4);
   gpt2.inner = config.integer("n_inner", 1, kMaxFeatures, 4 * gpt2.hidden);
   gpt2.heads = config.integer({"n_head", "num_attention_heads"}, 1, kMaxHeads);
-  if (gpt2.hidden % gpt2.heads != 0) {
-    throw_input(
-        "{}; a multiple of the number of heads, {}, is expected", config.subject({"n_embd", "hidden_size"}),
-        gpt2.heads);
-  }
+  gpt2.head_dim = head_size(config, {"n_embd", "hidden_size"}, gpt2.hidden, gpt2.heads);
   gpt2.vocab = config.integer("vocab_size", 1, kMaxVocabulary);
   gpt2.positions = config.integer({"n_positions", "max_position_embeddings"}, 1, kMaxFeatures);
   gpt2.eps = config.number("layer_norm_epsilon", 0.0, 1.0, 1e-5);
@@ -46,32 +44,30 @@ Gpt2Config read_gpt2(const Config& config, at::ScalarType dtype) {
   return gpt2;
 }
 
+double score_scale(const Gpt2Config& c, int64_t layer) {
+  const double by_head = c.scale_by_head_dim ? 1.0 / std::sqrt(static_cast<double>(c.head_dim)) : 1.0;
+  return by_head / (c.scale_by_layer ? static_cast<double>(layer + 1) : 1.0);
+}
+
 class GPT2Attention : public ScopedModule {
  public:
   GPT2Attention(const Gpt2Config& c, int64_t layer)
       : ScopedModule("GPT2Attention"),
-        heads_(c.heads),
-        head_dim_(c.hidden / c.heads),
-        scale_(
-            (c.scale_by_head_dim ? 1.0 / std::sqrt(static_cast<double>(head_dim_)) : 1.0) /
-            (c.scale_by_layer ? static_cast<double>(layer + 1) : 1.0)),
+        layer_(layer),
+        head_dim_(c.head_dim),
         c_attn_(child<Conv1D>("c_attn", c.hidden, 3 * c.hidden, c.dtype)),
         c_proj_(child<Conv1D>("c_proj", c.hidden, c.hidden, c.dtype)) {}
 
-  at::Tensor forward(const at::Tensor& x, const PackedTokens& tokens, const LayerCache& cache) const {
+  at::Tensor forward(const at::Tensor& x, Attention& attention) const {
     const trace::ModuleScope scope = enter();
     // Columns of c_attn: all queries, all keys, all values.
-    const at::Tensor qkv = c_attn_->forward(x).view({-1, 3, heads_, head_dim_});
-    const at::Tensor q = qkv.select(1, 0);
-    const at::Tensor k = qkv.select(1, 1);
-    const at::Tensor v = qkv.select(1, 2);
-    return c_proj_->forward(cached_attention(q, k, v, cache, tokens, scale_));
+    const at::Tensor qkv = c_attn_->forward(x).unflatten(-1, {3, -1, head_dim_});
+    return c_proj_->forward(attention.attend(layer_, qkv.select(-3, 0), qkv.select(-3, 1), qkv.select(-3, 2)));
   }
 
  private:
-  int64_t heads_;
+  int64_t layer_;
   int64_t head_dim_;
-  double scale_;
   std::shared_ptr<Conv1D> c_attn_;
   std::shared_ptr<Conv1D> c_proj_;
 };
@@ -104,9 +100,9 @@ class GPT2Block : public ScopedModule {
         ln_2_(child<LayerNorm>("ln_2", c.hidden, c.eps, c.dtype)),
         mlp_(child<GPT2MLP>("mlp", c)) {}
 
-  at::Tensor forward(const at::Tensor& x, const PackedTokens& tokens, const LayerCache& cache) const {
+  at::Tensor forward(const at::Tensor& x, Attention& attention) const {
     const trace::ModuleScope scope = enter();
-    const at::Tensor attended = attn_->forward(ln_1_->forward(x), tokens, cache) + x;
+    const at::Tensor attended = attn_->forward(ln_1_->forward(x), attention) + x;
     return attended + mlp_->forward(ln_2_->forward(attended));
   }
 
@@ -117,67 +113,19 @@ class GPT2Block : public ScopedModule {
   std::shared_ptr<GPT2MLP> mlp_;
 };
 
-class GPT2Model : public ScopedModule {
- public:
-  explicit GPT2Model(const Gpt2Config& c)
-      : ScopedModule("GPT2Model"),
-        wte_(child<Embedding>("wte", c.vocab, c.hidden, c.dtype)),
-        wpe_(child<Embedding>("wpe", c.positions, c.hidden, c.dtype)) {
-    for (int64_t i = 0; i < c.layers; ++i) {
-      h_.push_back(item<GPT2Block>("h", i, c, i));
-    }
-    ln_f_ = child<LayerNorm>("ln_f", c.hidden, c.eps, c.dtype);
-  }
-
-  // The normalised hidden states of the selected tokens.
-  at::Tensor forward(const PackedTokens& tokens, const std::vector<LayerCache>& caches) const {
-    const trace::ModuleScope scope = enter();
-    const at::Tensor words = wte_->forward(tokens.input_ids);
-    at::Tensor x = words + wpe_->forward(tokens.positions);
-    for (size_t i = 0; i < h_.size(); ++i) {
-      x = h_[i]->forward(x, tokens, caches[i]);
-    }
-    return ln_f_->forward(x.index_select(0, tokens.selected));
-  }
-
-  const at::Tensor& embedding() const { return wte_->weight(); }
-
- private:
-  std::shared_ptr<Embedding> wte_;
-  std::shared_ptr<Embedding> wpe_;
-  std::vector<std::shared_ptr<GPT2Block>> h_;
-  std::shared_ptr<LayerNorm> ln_f_;
-};
-
-class GPT2LMHeadModel : public Decoder {
- public:
-  GPT2LMHeadModel(const Gpt2Config& c, bool tied)
-      : Decoder("GPT2LMHeadModel"),
-        transformer_(child<GPT2Model>("transformer", c)),
-        lm_head_(
-            tied ? child<Linear>("lm_head", transformer_->embedding())
-                 : child<Linear>("lm_head", c.hidden, c.vocab, false, c.dtype)) {
-    for (int64_t i = 0; i < c.layers; ++i) {
-      attention_paths.push_back(fmt::format("transformer.h.{}.attn", i));
-    }
-    kv_heads = c.heads;
-    head_dim = c.hidden / c.heads;
-    vocab_size = c.vocab;
-    max_positions = c.positions;
-    bounded_positions = true;
-  }
-
-  at::Tensor forward(const PackedTokens& tokens, const std::vector<LayerCache>& caches) override {
-    return lm_head_->forward(transformer_->forward(tokens, caches));
-  }
-
- private:
-  std::shared_ptr<GPT2Model> transformer_;
-  std::shared_ptr<Linear> lm_head_;
-};
-
 std::shared_ptr<Decoder> build_gpt2(const Config& config, at::ScalarType dtype, bool tied) {
-  return std::make_shared<GPT2LMHeadModel>(read_gpt2(config, dtype), tied);
+  const Gpt2Config c = read_gpt2(config, dtype);
+  const Head head{c.hidden, c.vocab, tied};
+  using Base = Gpt2Base<GPT2Block, Gpt2Config>;
+  auto model = std::make_shared<CausalModel<Base>>("GPT2LMHeadModel", "transformer", head, dtype, "GPT2Model", c);
+  for (int64_t i = 0; i < c.layers; ++i) {
+    model->attention_layers.push_back({fmt::format("transformer.h.{}.attn", i), score_scale(c, i)});
+  }
+  model->kv_heads = c.heads;
+  model->head_dim = c.head_dim;
+  model->max_positions = c.positions;
+  model->bounded_positions = true;
+  return model;
 }
 
 constexpr std::array<std::string_view, 3> kArchitectures = {"GPT2LMHeadModel", "GPT2Model", "GPT2DoubleHeadsModel"};

@@ -9,6 +9,14 @@
 #include "base/error.h"
 
 namespace shardpipe::hf {
+namespace {
+
+// An operator's optional argument: a graph has none in place of an undefined tensor.
+std::optional<at::Tensor> given(const at::Tensor& tensor) {
+  return tensor.defined() ? std::optional<at::Tensor>(tensor) : std::nullopt;
+}
+
+}  // namespace
 
 at::Tensor ScopedModule::weight(const char* name, at::IntArrayRef sizes, at::ScalarType dtype) {
   // A trace needs no gradients: whether a parameter is trained is decided by who runs the graph.
@@ -22,14 +30,19 @@ Linear::Linear(int64_t in, int64_t out, bool bias, at::ScalarType dtype)
   }
 }
 
-Linear::Linear(const at::Tensor& tied_weight) : ScopedModule("Linear"), weight_(tied("weight", tied_weight)) {}
+Linear::Linear(const at::Tensor& tied_weight, bool bias)
+    : ScopedModule("Linear"), weight_(tied("weight", tied_weight)) {
+  if (bias) {
+    bias_ = weight("bias", {tied_weight.size(0)}, tied_weight.scalar_type());
+  }
+}
 
 Linear::Linear(const at::Tensor& tied_weight, const at::Tensor& tied_bias)
     : ScopedModule("Linear"), weight_(tied("weight", tied_weight)), bias_(tied("bias", tied_bias)) {}
 
 at::Tensor Linear::forward(const at::Tensor& x) const {
   const trace::ModuleScope scope = enter();
-  return at::linear(x, weight_, bias_.defined() ? std::optional<at::Tensor>(bias_) : std::nullopt);
+  return at::linear(x, weight_, given(bias_));
 }
 
 Conv1D::Conv1D(int64_t in, int64_t out, at::ScalarType dtype)
@@ -37,21 +50,34 @@ Conv1D::Conv1D(int64_t in, int64_t out, at::ScalarType dtype)
 
 at::Tensor Conv1D::forward(const at::Tensor& x) const {
   const trace::ModuleScope scope = enter();
-  return at::addmm(bias_, x, weight_);
+  return x.dim() == 2 ? at::addmm(bias_, x, weight_) : at::linear(x, weight_.t(), bias_);
 }
 
-Embedding::Embedding(int64_t count, int64_t dim, at::ScalarType dtype)
-    : ScopedModule("Embedding"), weight_(ScopedModule::weight("weight", {count, dim}, dtype)) {}
+Embedding::Embedding(int64_t count, int64_t dim, at::ScalarType dtype, std::optional<int64_t> padding)
+    : ScopedModule("Embedding"),
+      weight_(ScopedModule::weight("weight", {count, dim}, dtype)),
+      padding_(padding.value_or(-1)) {}
 
 Embedding::Embedding(const at::Tensor& tied_weight) : ScopedModule("Embedding"), weight_(tied("weight", tied_weight)) {}
 
 at::Tensor Embedding::forward(const at::Tensor& ids) const {
   const trace::ModuleScope scope = enter();
-  return at::embedding(weight_, ids);
+  return at::embedding(weight_, ids, padding_);
 }
 
-RmsNorm::RmsNorm(const char* class_name, int64_t dim, double eps, at::ScalarType dtype)
-    : ScopedModule(class_name), weight_(weight("weight", {dim}, dtype)), eps_(eps) {}
+std::optional<int64_t> padding_row(const Config& config, int64_t rows, std::optional<int64_t> fallback) {
+  if (!config.written("pad_token_id")) {
+    return fallback;
+  }
+  std::optional<int64_t> row = config.find_integer("pad_token_id");
+  if (row && *row < 0) {
+    *row += rows;
+  }
+  return row && *row >= 0 && *row < rows ? row : std::nullopt;
+}
+
+RmsNorm::RmsNorm(std::string class_name, int64_t dim, double eps, at::ScalarType dtype)
+    : ScopedModule(std::move(class_name)), weight_(weight("weight", {dim}, dtype)), eps_(eps) {}
 
 at::Tensor RmsNorm::forward(const at::Tensor& x) const {
   const trace::ModuleScope scope = enter();
@@ -61,15 +87,34 @@ at::Tensor RmsNorm::forward(const at::Tensor& x) const {
   return weight_ * at::rms_norm(x.to(at::kFloat), weight_.sizes(), std::nullopt, eps_).to(x.scalar_type());
 }
 
-LayerNorm::LayerNorm(int64_t dim, double eps, at::ScalarType dtype)
-    : ScopedModule("LayerNorm"),
-      weight_(weight("weight", {dim}, dtype)),
-      bias_(weight("bias", {dim}, dtype)),
-      eps_(eps) {}
+LayerNorm::LayerNorm(int64_t dim, double eps, at::ScalarType dtype, bool affine)
+    : ScopedModule("LayerNorm"), dim_(dim), eps_(eps) {
+  if (affine) {
+    weight_ = weight("weight", {dim}, dtype);
+    bias_ = weight("bias", {dim}, dtype);
+  }
+}
 
 at::Tensor LayerNorm::forward(const at::Tensor& x) const {
   const trace::ModuleScope scope = enter();
-  return at::layer_norm(x, weight_.sizes(), weight_, bias_, eps_);
+  return at::layer_norm(x, {dim_}, given(weight_), given(bias_), eps_);
+}
+
+FeedForward::FeedForward(
+    std::string class_name,
+    const std::string& in_name,
+    const std::string& out_name,
+    Sizes sizes,
+    Activation activation,
+    at::ScalarType dtype)
+    : ScopedModule(std::move(class_name)),
+      activation_(activation),
+      in_(child<Linear>(in_name, sizes.hidden, sizes.inner, true, dtype)),
+      out_(child<Linear>(out_name, sizes.inner, sizes.hidden, true, dtype)) {}
+
+at::Tensor FeedForward::forward(const at::Tensor& x) const {
+  const trace::ModuleScope scope = enter();
+  return out_->forward(activation_(in_->forward(x)));
 }
 
 namespace {

@@ -1,11 +1,13 @@
 #pragma once
 
 // The building blocks of the families: modules whose parameters lie on `meta` under the checkpoint's names, and whose
-// forward() opens a scope with Hugging Face's path and class name. Legend: N tokens, I and O features.
+// forward() opens a scope with Hugging Face's path and class name. Legend: N tokens in any number of dimensions, I and
+// O features.
 #include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -17,7 +19,7 @@ namespace shardpipe::hf {
 /// A module that knows its path inside its parent ("self_attn", "layers.3") and its Hugging Face class.
 class ScopedModule : public torch::nn::Module {
  public:
-  explicit ScopedModule(const char* class_name) : torch::nn::Module(class_name) {}
+  explicit ScopedModule(std::string class_name) : torch::nn::Module(std::move(class_name)) {}
 
  protected:
   /// Opened at the start of forward().
@@ -59,8 +61,8 @@ class ScopedModule : public torch::nn::Module {
 class Linear : public ScopedModule {
  public:
   Linear(int64_t in, int64_t out, bool bias, at::ScalarType dtype);
-  /// Without bias, its weight that of another module.
-  explicit Linear(const at::Tensor& tied_weight);
+  /// Its weight is that of another module.
+  Linear(const at::Tensor& tied_weight, bool bias);
   /// Weight and bias those of other modules.
   Linear(const at::Tensor& tied_weight, const at::Tensor& tied_bias);
   at::Tensor forward(const at::Tensor& x) const;
@@ -81,10 +83,10 @@ class Conv1D : public ScopedModule {
   at::Tensor bias_;
 };
 
-/// ids [N] int64 -> [N, O], weight [count, O].
+/// ids [N] int64 -> [N, O], weight [count, O]. The row `padding` gets no gradient.
 class Embedding : public ScopedModule {
  public:
-  Embedding(int64_t count, int64_t dim, at::ScalarType dtype);
+  Embedding(int64_t count, int64_t dim, at::ScalarType dtype, std::optional<int64_t> padding = std::nullopt);
   /// Its weight that of another module.
   explicit Embedding(const at::Tensor& tied_weight);
   at::Tensor forward(const at::Tensor& ids) const;
@@ -92,13 +94,18 @@ class Embedding : public ScopedModule {
 
  private:
   at::Tensor weight_;
+  int64_t padding_;  // -1: none
 };
+
+/// The row of an embedding that "pad_token_id" in config.json names, `fallback` where the key is absent; a negative one
+/// counts from the end. None where it is null or no row.
+std::optional<int64_t> padding_row(const Config& config, int64_t rows, std::optional<int64_t> fallback);
 
 /// weight * T(x / sqrt(mean(x^2) + eps)), computed in float32 and rounded to x's dtype T before the weight, as
 /// transformers' LlamaRMSNorm does.
 class RmsNorm : public ScopedModule {
  public:
-  RmsNorm(const char* class_name, int64_t dim, double eps, at::ScalarType dtype);
+  RmsNorm(std::string class_name, int64_t dim, double eps, at::ScalarType dtype);
   at::Tensor forward(const at::Tensor& x) const;
 
  private:
@@ -108,10 +115,12 @@ class RmsNorm : public ScopedModule {
 
 class LayerNorm : public ScopedModule {
  public:
-  LayerNorm(int64_t dim, double eps, at::ScalarType dtype);
+  /// Without weight and bias where not `affine`.
+  LayerNorm(int64_t dim, double eps, at::ScalarType dtype, bool affine = true);
   at::Tensor forward(const at::Tensor& x) const;
 
  private:
+  int64_t dim_;
   at::Tensor weight_;
   at::Tensor bias_;
   double eps_;
@@ -123,7 +132,30 @@ using Activation = at::Tensor (*)(const at::Tensor&);
 /// listing the known ones.
 Activation find_activation(const Config& config, Key key, const char* fallback);
 
-/// Rotary embedding: x [N, heads, head_dim], cos and sin float32 [N, head_dim / 2].
+/// out(activation(in(x))), both with a bias, under the names that the family gives them.
+class FeedForward : public ScopedModule {
+ public:
+  struct Sizes {
+    int64_t hidden;
+    int64_t inner;
+  };
+  FeedForward(
+      std::string class_name,
+      const std::string& in_name,
+      const std::string& out_name,
+      Sizes sizes,
+      Activation activation,
+      at::ScalarType dtype);
+  at::Tensor forward(const at::Tensor& x) const;
+
+ private:
+  Activation activation_;
+  std::shared_ptr<Linear> in_;
+  std::shared_ptr<Linear> out_;
+};
+
+/// Rotary embedding, halves convention: x [..., N, heads, head_dim], cos and sin float32 [N, rotary_dim / 2]; elements
+/// from rotary_dim on stay as they are.
 at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 
 }  // namespace shardpipe::hf

@@ -98,7 +98,7 @@ FolderModel load_folder_model(
   }
   model.names = name_rules(family, tied);
 
-  if (program == Program::forward && family.build_forward != nullptr) {
+  if (program != Program::generation && family.build_forward != nullptr) {
     const std::shared_ptr<ForwardModel> forward = family.build_forward(config, model.dtype, tied, weights);
     model.vocab_size = forward->vocab_size;
     model.max_positions = forward->max_positions;
@@ -108,16 +108,17 @@ FolderModel load_folder_model(
     add_other_names(model.names, family, model.graph);
     return model;
   }
-  if (program == Program::forward || family.build == nullptr) {
-    throw_usage(
-        "models of type \"{}\" {}", family.model_type,
-        family.build == nullptr ? "have no generation program" : "have no forward program yet");
+  if (family.build == nullptr) {
+    throw_usage("models of type \"{}\" have no generation program", family.model_type);
   }
   const std::shared_ptr<Decoder> decoder = family.build(config, model.dtype, tied);
   model.vocab_size = decoder->vocab_size;
   model.max_positions = decoder->max_positions;
   model.learned_positions = decoder->bounded_positions;
-  model.graph = trace::trace(generation_program(decoder, model.dtype));
+  model.graph = trace::trace(
+      program == Program::generation
+          ? generation_program(decoder, model.dtype)
+          : forward_program(decoder, model.dtype, /*with_mask=*/program == Program::forward_with_mask));
   return model;
 }
 

@@ -15,19 +15,17 @@
 
 namespace shardpipe::hf {
 
-/// What a folder is loaded for.
+/// What a model is traced to: decoder.h for those that generate, encoder.h for the others.
 enum class Program {
-  generation,  ///< the packed generation program of a decoder (decoder.h)
-  forward,     ///< one plain forward pass (encoder.h)
+  generation,         ///< packed tokens through caches
+  forward,            ///< one plain forward pass, with gradients: a decoder's input_ids [batch, seq] -> logits
+  forward_with_mask,  ///< the same with attention_mask [batch, seq]; of an encoder, which always has one, the same
 };
 
 /// A model folder as its config.json describes it, traced.
 struct FolderModel {
-  std::string family;  ///< "llama", "gpt2"
-  /// The packed generation program (decoder.h): inputs input_ids, positions, slots [tokens] and selected [outputs],
-  /// int64; per-sequence states "<layer's attention>.k_cache" and ".v_cache" [slots, kv_heads, capacity, head_dim];
-  /// output "logits" [outputs, vocab_size].
-  /// Or the forward program (encoder.h): inputs [batch, seq], outputs by Hugging Face's names.
+  std::string family;  ///< "llama", "gpt2", ...
+  /// The program that was asked for; its inputs, states and outputs are in decoder.h and encoder.h.
   graph::Graph graph;
   std::vector<OptionalInput> optional_inputs;  ///< of the forward program
   std::filesystem::path folder;

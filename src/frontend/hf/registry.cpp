@@ -42,8 +42,11 @@ const Family& find_by_architecture(const Config& config) {
   throw_usage("{}, which is not supported yet", config.subject(key));
 }
 
-// Refuses what changes a model's results and no family computes; other keys that we do not know are harmless.
+// Refuses what changes a model's results and the family does not compute; other keys that we do not know are harmless.
 void refuse_unsupported(const Config& config, const Family& family) {
+  const auto reads = [&](std::string_view key) {
+    return std::find(family.reads.begin(), family.reads.end(), key) != family.reads.end();
+  };
   for (const char* key :
        {"quantization_config", "compression_config", "attention_chunk_size", "attn_logit_softcapping",
         "final_logit_softcapping"}) {
@@ -51,7 +54,7 @@ void refuse_unsupported(const Config& config, const Family& family) {
       refuse(config, key);
     }
   }
-  if (config.has("sliding_window") && config.boolean("use_sliding_window", true)) {
+  if (!reads("sliding_window") && config.has("sliding_window") && config.boolean("use_sliding_window", true)) {
     refuse(config, "sliding_window");
   }
   if (config.boolean("is_encoder_decoder", family.encoder_decoder) != family.encoder_decoder) {
@@ -69,7 +72,8 @@ void refuse_unsupported(const Config& config, const Family& family) {
     refuse(config, "pruned_heads");
   }
   const std::vector<std::string> layer_types = config.strings("layer_types");
-  if (std::any_of(layer_types.begin(), layer_types.end(), [](const auto& type) { return type != "full_attention"; })) {
+  if (!reads("layer_types") &&
+      std::any_of(layer_types.begin(), layer_types.end(), [](const auto& type) { return type != "full_attention"; })) {
     refuse(config, "layer_types");
   }
 }
@@ -78,11 +82,8 @@ void refuse_unsupported(const Config& config, const Family& family) {
 
 // One line a family.
 std::span<const Family> families() {
-  static const std::array<Family, 4> rows = {
-      kBert,
-      kGpt2,
-      kLlama,
-      kT5,
+  static const std::array<Family, 10> rows = {
+      kBert, kBloom, kCodegen, kGpt2, kGptNeo, kLlama, kMistral, kOpt, kQwen2, kT5,
   };
   return rows;
 }

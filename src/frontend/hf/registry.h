@@ -36,6 +36,8 @@ struct Family {
   std::span<const std::string_view> ignored;  ///< surplus names of checkpoints: NameRules::ignored
   std::span<const OtherName> other_names = {};
   bool encoder_decoder = false;
+  /// Keys that other families refuse and this one reads.
+  std::span<const std::string_view> reads = {};
   bool tied_by_default = false;                       ///< where config.json has no tie_word_embeddings
   std::optional<int64_t> default_eos = std::nullopt;  ///< where no file has eos_token_id
 };
@@ -49,9 +51,15 @@ std::span<const Family> families();
 const Family& find_family(const Config& config);
 
 /// The rows, each defined in its family's file.
-extern const Family kLlama;
-extern const Family kGpt2;
 extern const Family kBert;
+extern const Family kBloom;
+extern const Family kCodegen;
+extern const Family kGpt2;
+extern const Family kGptNeo;
+extern const Family kLlama;
+extern const Family kMistral;
+extern const Family kOpt;
+extern const Family kQwen2;
 extern const Family kT5;
 
 }  // namespace shardpipe::hf

@@ -12,6 +12,23 @@
 namespace shardpipe::hf {
 namespace {
 
+at::Tensor exponents(int64_t dim) {
+  return at::arange(0, dim, 2, at::kLong).to(at::kFloat) / dim;
+}
+
+}  // namespace
+
+at::Tensor default_inv_freq(double base, int64_t dim) {
+  return at::pow(at::Scalar(base), exponents(dim)).reciprocal();
+}
+
+RotaryAngles rotary_angles(const at::Tensor& positions, const at::Tensor& inv_freq) {
+  const at::Tensor angles = positions.to(at::kFloat).unsqueeze(1) * inv_freq.unsqueeze(0);
+  return {angles.cos(), angles.sin()};
+}
+
+namespace {
+
 constexpr double kMaxFactor = 1e9;
 constexpr int64_t kMaxPositions = int64_t{1} << 40;
 
@@ -30,14 +47,6 @@ struct Rope {
     return source.integer("original_max_position_embeddings", 2, kMaxPositions, max_positions);
   }
 };
-
-at::Tensor exponents(int64_t dim) {
-  return at::arange(0, dim, 2, at::kLong).to(at::kFloat) / dim;
-}
-
-at::Tensor default_inv_freq(double base, int64_t dim) {
-  return at::pow(at::Scalar(base), exponents(dim)).reciprocal();
-}
 
 RotaryFrequencies make_default(const Rope& rope) {
   return {default_inv_freq(rope.base, rope.dim)};

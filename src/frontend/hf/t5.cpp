@@ -122,9 +122,9 @@ class T5Attention : public ScopedModule {
   // x [batch, queries, hidden] attends to `source` [batch, keys, hidden]; `added` goes to the unscaled scores.
   at::Tensor forward(const at::Tensor& x, const at::Tensor& source, const at::Tensor& added) const {
     const trace::ModuleScope scope = enter();
-    const at::Tensor q = split_heads(q_->forward(x), heads_);
-    const at::Tensor k = split_heads(k_->forward(source), heads_);
-    const at::Tensor v = split_heads(v_->forward(source), heads_);
+    const at::Tensor q = heads_first(q_->forward(x), heads_);
+    const at::Tensor k = heads_first(k_->forward(source), heads_);
+    const at::Tensor v = heads_first(v_->forward(source), heads_);
     // Not scaled_dot_product_attention: on the CPU it gives no gradient to what is added.
     const at::Tensor scores = at::matmul(q, k.transpose(2, 3)) + added;
     return o_->forward(join_heads(at::matmul(at::softmax(scores, -1), v)));
@@ -299,7 +299,7 @@ class T5ForConditionalGeneration : public ForwardModel {
         encoder_(child<T5Stack>("encoder", c, shared_->weight(), false)),
         decoder_(child<T5Stack>("decoder", c, shared_->weight(), true)),
         lm_head_(
-            tie ? child<Linear>("lm_head", shared_->weight())
+            tie ? child<Linear>("lm_head", shared_->weight(), false)
                 : child<Linear>("lm_head", c.hidden, c.vocab, false, c.dtype)) {}
 
   trace::NamedOutputs forward(const std::vector<at::Tensor>& tensors) override {

@@ -67,10 +67,10 @@ TEST(FolderErrors, DamagedConfig) {
 TEST(FolderErrors, UnknownArchitecture) {
   unsupported_llama(
       R"({"model_type": "foo"})", {"\"model_type\" in ", "config.json is \"foo\", an unknown architecture",
-                                   "known model types are bert, gpt2, llama, t5"});
+                                   "known model types are bert, bloom, codegen, gpt2, gpt_neo, llama, mistral, opt, qwen2, t5"});
   unsupported_llama(
       R"({"model_type": "REMOVE", "architectures": ["FooModel"]})",
-      {"\"architectures\" in ", "is [\"FooModel\"], an unknown architecture", "gpt2, llama"});
+      {"\"architectures\" in ", "is [\"FooModel\"], an unknown architecture", "gpt2, gpt_neo, llama"});
   unsupported_llama(
       R"({"architectures": ["LlamaForSequenceClassification"]})",
       {"an unknown architecture", "known ones of model type llama are LlamaForCausalLM, LlamaModel"});
@@ -112,7 +112,7 @@ TEST(FolderErrors, ImpossibleValues) {
   bad_llama(R"({"vocab_size": 0})", {"\"vocab_size\" in ", "is 0; an integer from 1"});
   bad_llama(
       R"({"num_attention_heads": 5})", {"\"num_attention_heads\" in ", "is 5; a multiple of num_key_value_heads, 2"});
-  bad_llama(R"({"num_attention_heads": 10})", {"\"hidden_size\" in ", "is 48; a multiple of num_attention_heads, 10"});
+  bad_llama(R"({"num_attention_heads": 10})", {"\"hidden_size\" in ", "is 48; a multiple of the number of heads, 10"});
   bad_llama(R"({"num_key_value_heads": 0})", {"\"num_key_value_heads\" in ", "is 0"});
   bad_llama(R"({"head_dim": 1000000})", {"\"head_dim\" in ", "is 1000000; an integer from 1 to 65536"});
   bad_llama(R"({"head_dim": 15})", {"the head size in ", "is 15; rotary positions need an even one"});

@@ -37,6 +37,42 @@ inline Json t5_json() {
     "d_model": 40, "d_kv": 12, "d_ff": 56, "num_layers": 3, "num_heads": 4, "is_encoder_decoder": true})");
 }
 
+/// A small configuration of each family.
+inline Json family_json(const std::string& model_type) {
+  const auto parse = [&](const char* text) {
+    Json json = Json::parse(text);
+    json["model_type"] = model_type;
+    return json;
+  };
+  if (model_type == "gpt2") {
+    return gpt2_json();
+  }
+  if (model_type == "bert") {
+    return bert_json();
+  }
+  if (model_type == "t5") {
+    return t5_json();
+  }
+  if (model_type == "opt") {
+    return parse(R"({"vocab_size": 97, "hidden_size": 48, "ffn_dim": 80, "num_hidden_layers": 3,
+      "num_attention_heads": 4, "max_position_embeddings": 64})");
+  }
+  if (model_type == "bloom") {
+    return parse(R"({"vocab_size": 95, "hidden_size": 48, "n_layer": 3, "n_head": 4})");
+  }
+  if (model_type == "gpt_neo") {
+    return parse(R"({"vocab_size": 93, "hidden_size": 48, "num_layers": 3, "num_heads": 4, "window_size": 8,
+      "max_position_embeddings": 64, "attention_types": [[["global", "local"], 1], [["local"], 1]]})");
+  }
+  if (model_type == "codegen") {
+    return parse(R"({"vocab_size": 93, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 64, "rotary_dim": 6})");
+  }
+  Json json = llama_json();  // and those that have its keys
+  json["model_type"] = model_type;
+  json.erase("architectures");
+  return json;
+}
+
 /// `base` with the keys of `changes` set; a key that is to go is given as the string "REMOVE".
 inline Json with(Json base, const Json& changes) {
   for (const auto& [key, value] : changes.items()) {

@@ -8,25 +8,44 @@ OUTPUT/<its name>/ gets reference.safetensors and the file `folder` with its pat
     generated.r  int64 [steps], by argmax
     logits.r     float32 [length + steps, vocab] of the prompt and then of each generated token, in the model's dtype
     exact.r      float64, the same in float64 (rotary angles excepted, which are float32 by definition)
-and of the llama models inv_freq, float32: the frequencies of the rotary embedding.
+of models with Llama's rotary embedding inv_freq, float32: its frequencies; and of a batch through the plain forward:
+    ids, mask    int64 [batch, seq]: a whole row, one padded on the right, one padded on the left, one with a gap
+    weights      float32 [batch, seq, vocab], zero where the mask is
+    plain.logits, plain.exact     without the mask
+    masked.logits, masked.exact   with it
+    gradient.<name>, exact_gradient.<name>   of sum(weights * masked.logits), of float32 variants
 """
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.models.llama import modeling_llama
 
 STEPS = 6
 LENGTHS = (1, 17, 5, 40)
+BATCH, SEQ = 4, 13
 
 LLAMA = dict(
     model_type="llama", vocab_size=101, hidden_size=48, intermediate_size=80, num_hidden_layers=3,
     num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128, rms_norm_eps=1e-5, bos_token_id=1,
     eos_token_id=2)  # fmt: skip
+MISTRAL = {**LLAMA, "model_type": "mistral", "sliding_window": 8}
+QWEN2 = {**LLAMA, "model_type": "qwen2"}
+OPT = dict(
+    model_type="opt", vocab_size=97, hidden_size=48, ffn_dim=80, num_hidden_layers=3, num_attention_heads=4,
+    max_position_embeddings=64)  # fmt: skip
+BLOOM = dict(model_type="bloom", vocab_size=95, hidden_size=48, n_layer=3, n_head=4)
+GPT_NEO = dict(
+    model_type="gpt_neo", vocab_size=93, hidden_size=48, num_layers=4, num_heads=4, max_position_embeddings=64,
+    attention_types=[[["global", "local"], 2]], window_size=8, bos_token_id=0, eos_token_id=0)  # fmt: skip
+CODEGEN = dict(
+    model_type="codegen", vocab_size=93, n_embd=64, n_layer=3, n_head=4, n_positions=64, n_ctx=64, rotary_dim=6,
+    bos_token_id=0, eos_token_id=0)  # fmt: skip
 GPT2 = dict(
     model_type="gpt2", vocab_size=93, n_embd=48, n_layer=3, n_head=4, n_positions=64, bos_token_id=0, eos_token_id=0)
 
@@ -49,7 +68,7 @@ VARIANTS = {
     "llama-gqa": (LLAMA, {}),
     "llama-mha": (LLAMA, {"num_key_value_heads": 4}),
     "llama-mqa-biases": (LLAMA, {"num_key_value_heads": 1, "attention_bias": True, "mlp_bias": True}),
-    "llama-tied": (LLAMA, {"tie_word_embeddings": True}),
+    "llama-tied": (LLAMA, {"tie_word_embeddings": True, "pad_token_id": 7}),
     "llama-head-dim": (LLAMA, {"head_dim": 20}),
     "llama-odd": (
         LLAMA,
@@ -74,9 +93,57 @@ VARIANTS = {
     "gpt2-upcast": (GPT2, {"reorder_and_upcast_attn": True, "attn_implementation": "eager"}),
     "gpt2-untied": (GPT2, {"tie_word_embeddings": False}),
     "gpt2-bare": (GPT2, {}),
+    "mistral": (MISTRAL, {}),
+    "mistral-tiny-window": (MISTRAL, {"sliding_window": 2, "num_key_value_heads": 4, "tie_word_embeddings": True}),
+    "mistral-no-window": (MISTRAL, {"sliding_window": None, "head_dim": 20, "num_attention_heads": 6}),
+    "mistral-old-spelling": (MISTRAL, LLAMA3),
+    "qwen2": (QWEN2, {}),
+    "qwen2-tied": (QWEN2, {"tie_word_embeddings": True, "num_key_value_heads": 4}),
+    "qwen2-window": (QWEN2, {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1}),
+    "qwen2-layer-types": (
+        QWEN2,
+        {"use_sliding_window": True, "sliding_window": 9,
+         "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
+    "qwen2-yarn": (QWEN2, YARN),
+    "opt": (OPT, {}),
+    "opt-norm-after": (OPT, {"do_layer_norm_before": False, "word_embed_proj_dim": 20}),
+    "opt-projected": (OPT, {"word_embed_proj_dim": 56, "num_attention_heads": 3, "activation_function": "gelu"}),
+    "opt-no-final-norm": (OPT, {"_remove_final_layer_norm": True, "tie_word_embeddings": False}),
+    "opt-plain-norms": (OPT, {"pad_token_id": None, "enable_bias": False, "layer_norm_elementwise_affine": False}),
+    "opt-bare": (OPT, {}),
+    "bloom": (BLOOM, {}),
+    "bloom-six-heads": (BLOOM, {"n_head": 6, "apply_residual_connection_post_layernorm": True}),
+    "bloom-eleven-heads": (BLOOM, {"n_head": 11, "hidden_size": 55, "tie_word_embeddings": False}),
+    "bloom-one-head": (BLOOM, {"n_head": 1, "n_layer": 1}),
+    "bloom-bare": (BLOOM, {}),
+    "gpt-neo": (GPT_NEO, {}),
+    "gpt-neo-local": (
+        GPT_NEO,
+        {"attention_types": [[["local"], 1], [["global"], 2]], "num_layers": 3, "window_size": 3,
+         "intermediate_size": 50, "num_heads": 3, "tie_word_embeddings": False},
+    ),
+    "gpt-neo-bare": (GPT_NEO, {}),
+    "codegen": (CODEGEN, {}),
+    "codegen-whole-heads": (CODEGEN, {"rotary_dim": 8, "n_head": 8, "n_inner": 50}),
+    "codegen-tied": (CODEGEN, {"tie_word_embeddings": True, "activation_function": "gelu"}),
+    "codegen-masks": (CODEGEN, {}),
 }  # fmt: skip
-BFLOAT16 = ("llama-gqa", "llama-mqa-biases", "llama-yarn", "llama-tied", "gpt2", "gpt2-inner")
-FLOAT16 = ("llama-gqa", "gpt2")
+CAUSAL = torch.ones(1, 1, 64, 64).tril()
+# Name -> (prefix that the checkpoint lacks, tensors that it has besides).
+SURPLUS = {
+    "llama-bare": ("model.", {"layers.0.self_attn.rotary_emb.inv_freq": torch.zeros(6)}),
+    "gpt2-bare": ("transformer.", {"h.0.attn.bias": CAUSAL, "h.0.attn.masked_bias": torch.tensor(-1e4)}),
+    "opt-bare": ("model.", {"decoder.version": torch.tensor([3.0])}),
+    "bloom-bare": ("transformer.", {"h.1.self_attention.scale_mask_softmax.causal_mask": CAUSAL}),
+    "gpt-neo-bare": (
+        "transformer.", {"h.0.attn.attention.bias": CAUSAL, "h.0.attn.attention.masked_bias": torch.tensor(-1e9)}),
+    "codegen-masks": ("", {"transformer.h.2.attn.causal_mask": CAUSAL}),
+}  # fmt: skip
+BFLOAT16 = (
+    "llama-gqa", "llama-mqa-biases", "llama-yarn", "llama-tied", "gpt2", "gpt2-inner", "mistral", "qwen2-window", "opt",
+    "opt-norm-after", "bloom", "bloom-six-heads", "gpt-neo", "codegen")  # fmt: skip
+FLOAT16 = ("llama-gqa", "gpt2", "mistral", "bloom")
 
 
 def randomise(model: torch.nn.Module, generator: torch.Generator) -> None:
@@ -90,8 +157,22 @@ def randomise(model: torch.nn.Module, generator: torch.Generator) -> None:
                 parameter.copy_((0 if "bias" in name else 1) + 0.2 * noise)
 
 
-def exact_norm(self: modeling_llama.LlamaRMSNorm, x: torch.Tensor) -> torch.Tensor:
-    return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
+class ExactTorch:
+    """torch, but what asks for torch.float32 gets float64."""
+
+    float32 = torch.float64
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(torch, name)
+
+
+@contextlib.contextmanager
+def exactly(model: torch.nn.Module) -> Iterator[None]:
+    """Norms and softmax that transformers computes in float32, whatever the model's dtype, run in float64."""
+    module = sys.modules[type(model).__module__]
+    module.torch = ExactTorch()
+    yield
+    module.torch = torch
 
 
 def run_row(model: torch.nn.Module, prompt: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,24 +188,53 @@ def run_row(model: torch.nn.Module, prompt: torch.Tensor) -> tuple[torch.Tensor,
 
 
 @torch.no_grad()
-def write_reference(folder: Path, output: Path, lengths: tuple[int, ...]) -> None:
+def write_reference(folder: Path, output: Path, lengths: tuple[int, ...], *, differentiable: bool = True) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
     generator = torch.Generator().manual_seed(7)
     tensors = {}
-    if model.config.model_type == "llama":
+    if hasattr(model.base_model, "rotary_emb"):
         tensors["inv_freq"] = model.model.rotary_emb.inv_freq.clone()
     for row, length in enumerate(lengths):
         prompt = torch.randint(model.config.vocab_size, (length,), generator=generator)
         generated, logits = run_row(model, prompt)
         tensors |= {f"prompt.{row}": prompt, f"generated.{row}": generated, f"logits.{row}": logits.float()}
+    tensors |= batch(model.config.vocab_size, generator)
+    differentiable = differentiable and model.dtype == torch.float32
+    run_batch(model, tensors, "logits", "gradient" if differentiable else None)
     model = model.double()
-    model.set_attn_implementation("sdpa")
-    rounding_norm, modeling_llama.LlamaRMSNorm.forward = modeling_llama.LlamaRMSNorm.forward, exact_norm
-    for row in range(len(lengths)):
-        ids = torch.cat([tensors[f"prompt.{row}"], tensors[f"generated.{row}"]])
-        tensors[f"exact.{row}"] = model(ids[None]).logits[0].contiguous()
-    modeling_llama.LlamaRMSNorm.forward = rounding_norm
+    if model._supports_sdpa:
+        model.set_attn_implementation("sdpa")
+    with exactly(model):
+        for row in range(len(lengths)):
+            ids = torch.cat([tensors[f"prompt.{row}"], tensors[f"generated.{row}"]])
+            tensors[f"exact.{row}"] = model(ids[None]).logits[0].contiguous()
+        run_batch(model, tensors, "exact", "exact_gradient" if differentiable else None)
     save_file(tensors, output / "reference.safetensors")
+
+
+def batch(vocab_size: int, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    mask = torch.ones(BATCH, SEQ, dtype=torch.long)
+    mask[1, -4:] = 0
+    mask[2, :5] = 0
+    mask[3, 4:6] = 0
+    return {
+        "ids": torch.randint(vocab_size, (BATCH, SEQ), generator=generator),
+        "mask": mask,
+        "weights": torch.randn((BATCH, SEQ, vocab_size), generator=generator) * mask[..., None],
+    }
+
+
+def run_batch(model: torch.nn.Module, tensors: dict[str, torch.Tensor], name: str, gradient: str | None) -> None:
+    dtype = torch.float64 if name == "exact" else torch.float32
+    tensors[f"plain.{name}"] = model(tensors["ids"]).logits.to(dtype)
+    with torch.set_grad_enabled(gradient is not None):
+        logits = model(tensors["ids"], attention_mask=tensors["mask"]).logits
+        tensors[f"masked.{name}"] = logits.detach().to(dtype)
+        if gradient is None:
+            return
+        parameters = dict(model.named_parameters())
+        gradients = torch.autograd.grad((logits * tensors["weights"]).sum(), list(parameters.values()))
+    tensors |= {f"{gradient}.{key}": value for key, value in zip(parameters, gradients, strict=True)}
 
 
 def to_old_spelling(folder: Path) -> None:
@@ -144,18 +254,14 @@ def edit_weights(folder: Path, name: str) -> None:
     """Checkpoints as other tools and versions write them."""
     path = folder / "model.safetensors"
     tensors = load_file(path)
-    if name == "llama-bare":
-        tensors = {key.removeprefix("model."): value for key, value in tensors.items()}
-        tensors["layers.0.self_attn.rotary_emb.inv_freq"] = torch.zeros(6)
+    if name in SURPLUS:
+        prefix, surplus = SURPLUS[name]
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+        tensors |= surplus
     elif name == "llama-tied-twice":
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
     elif name == "llama-untied-by-content":
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].flip(0).clone()
-    elif name == "gpt2-bare":
-        tensors = {key.removeprefix("transformer."): value for key, value in tensors.items()}
-        for layer in range(GPT2["n_layer"]):
-            tensors[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 64, 64).tril()
-            tensors[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
     save_file(tensors, path, metadata={"format": "pt"})
 
 
@@ -169,7 +275,7 @@ def make(output: Path, name: str, dtype: torch.dtype, suffix: str) -> None:
     folder = output / (name + suffix)
     model.to(dtype).save_pretrained(folder)
     edit_weights(folder, name)
-    if name == "llama-old-spelling":
+    if name.endswith("-old-spelling"):
         to_old_spelling(folder)
     write_reference(folder, folder, LENGTHS)
 
@@ -187,7 +293,7 @@ def main() -> None:
         folder = output / given.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "folder").write_text(str(given.resolve()))
-        write_reference(given, folder, (100, 3))
+        write_reference(given, folder, (100, 3), differentiable=False)
 
 
 if __name__ == "__main__":
