@@ -113,7 +113,9 @@ void InitialisationLog::call(const c10::OperatorHandle& op, torch::jit::Stack* s
   for (size_t i = 0; i < operands.size(); ++i) {
     call.read.emplace_back(call.operands[i], storage_of(operands[i]));
   }
-  if (!written.empty() && sets_all(op) && covers_storage(written[0])) {
+  const auto on_same_memory = [&](const auto& read) { return read.second == call.read[0].second; };
+  if (!written.empty() && sets_all(op) && covers_storage(written[0]) &&
+      std::count_if(call.read.begin(), call.read.end(), on_same_memory) == 1) {
     call.overwritten = storage_of(written[0]);
   }
   run_on_meta(op, stack, base);

@@ -51,6 +51,10 @@ struct ZooImpl : nn::Module {
       twice = register_parameter("twice", torch::empty({4, 8}));
       nn::init::kaiming_normal_(twice);
       twice.normal_(0, 0.5);
+      doubled = register_parameter("doubled", torch::empty({4, 8}));
+      doubled.normal_();
+      doubled.copy_(doubled.view({4, 8}) + doubled);
+      doubled.copy_(doubled.view({4, 8}));
     }
     half = register_module("half", nn::Linear(4, 4));
     half->to(torch::kBFloat16);
@@ -69,11 +73,18 @@ struct ZooImpl : nn::Module {
   nn::LSTM lstm = nullptr;
   nn::BatchNorm1d norm = nullptr;
   nn::Linear half = nullptr;
-  at::Tensor tied, orthogonal, xavier, scaled, rows, truncated, copy, twice;
+  at::Tensor tied, orthogonal, xavier, scaled, rows, truncated, copy, twice, doubled;
 };
 
 DeferredModule make_zoo() {
   return DeferredModule([] { return std::make_shared<ZooImpl>(); });
+}
+
+// FNV-1a and splitmix64 as other programs compute them: a change would change everyone's initial weights.
+TEST(Deferred, SeedsOfNames) {
+  EXPECT_EQ(generator_seed(0, "weight"), 0x0dcb1fdcb8faa6c0u);
+  EXPECT_EQ(generator_seed(42, "layers.3.up.weight"), 0x6e33d8525b4b250du);
+  EXPECT_EQ(generator_seed(~uint64_t{0}, ""), 0x30ef66c3e79dda4eu);
 }
 
 TEST(Deferred, TheModuleIsOnMeta) {
@@ -116,6 +127,7 @@ TEST(Deferred, ReplaysTheInitialisersOfTheModule) {
     return at::empty({30}).uniform_(-0.9, 0.9, g).erfinv_().mul_(0.02).add_(0.0).clamp_(-0.03, 0.03);
   });
   expect("twice", [](auto g) { return at::empty({4, 8}).normal_(0, 0.5, g); });
+  expect("doubled", [](auto g) { return at::empty({4, 8}).normal_(0, 1, g) * 2; });
   expect("half.weight", [](auto g) { return at::empty({4, 4}).uniform_(-0.5, 0.5, g).to(at::kBFloat16); });
 }
 

@@ -217,6 +217,25 @@ TEST(Trace, SizesReadAsIntegers) {
   EXPECT_THAT(ops, testing::Not(testing::Contains("aten::size.int")));
 }
 
+TEST(Trace, RunsOnlyAsOftenAsTheSizesNeed) {
+  int64_t runs = 0;
+  const auto count = [&](const std::function<at::Tensor(const at::Tensor&)>& f) {
+    Program program{{{"x", at::kFloat, {kBatch, kSeq, Size::symbol("height"), Size::symbol("width")}}}, {}, {}, {}};
+    program.forward = [&](const Tensors& in, const Tensors&) -> NamedOutputs {
+      ++runs;
+      return {{"y", f(in[0])}};
+    };
+    trace(program);
+    return std::exchange(runs, 0);
+  };
+  // The base, each of four dimensions, all of them.
+  EXPECT_EQ(count([](const auto& x) { return x.relu(); }), 6);
+  EXPECT_EQ(count([](const auto& x) { return x.narrow(1, 1, x.size(1) - 1) + 1; }), 6);
+  EXPECT_EQ(count([](const auto& x) { return x.flatten(); }), 6);  // a product of all
+  // batch * (seq + 1): another size of both, and both changed.
+  EXPECT_EQ(count([](const auto& x) { return at::zeros({x.size(0) * (x.size(1) + 1)}); }), 9);
+}
+
 TEST(Trace, ExtentsThatAreNoPolynomialAreUnknown) {
   const Model model{
       {{"x", at::kFloat, {kSeq, 4}}}, {}, {}, [](const Weights&, const Tensors& in, const Tensors&) -> NamedOutputs {
