@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs/reference/command-line.md"
-BLOCK = re.compile(r"(<!-- help: ?(?P<command>[a-z]*) -->\n```text\n).*?(```\n)", re.S)
+BLOCK = re.compile(r"(<!-- help: ?(?P<command>[a-z-]*) -->\n```text\n).*?(```\n)", re.S)
 
 
 def rendered(program):

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <csignal>
 #include <filesystem>
@@ -131,6 +132,9 @@ int run_command(Options& options, const Invocation& invocation) {
   }
   PlanOptions planning = options.run.plan;
   planning.gradients = !options.loss.empty();
+  const bool masked =
+      std::any_of(inputs.begin(), inputs.end(), [](const auto& i) { return i.first == "attention_mask"; });
+  planning.program = masked ? ModelProgram::forward_with_mask : ModelProgram::forward;
   const Plan plan = make_plan(model, world, planning);
   Engine engine(plan, world);
   const double load_s = now_s() - invocation.start_s;

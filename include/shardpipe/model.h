@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,7 +11,16 @@
 #include "shardpipe/export.h"
 #include "shardpipe/options.h"
 
+namespace torch::nn {
+class Module;
+}
+namespace at {
+class Tensor;
+}
+
 namespace shardpipe {
+
+struct ModuleSignature;  // module.h
 
 /// A model as its user has it. A cheap value; nothing is read before it is needed, and weights are never read here.
 class SHARDPIPE_API Model {
@@ -23,6 +33,24 @@ class SHARDPIPE_API Model {
   /// A torch.export file (.pt2). `weights`: a folder or file with the model's weights by their names, for archives
   /// without them; empty for those in the archive. Throws Error(usage) when there is no such file.
   static Model from_exported(const std::filesystem::path& file, const std::filesystem::path& weights = {});
+
+  /// A C++ module of one's own (include <shardpipe/module.h>), in the mode, train or eval, that it is in. Parameters
+  /// and buffers have their C++ names; buffers that forward writes are state. Each rank makes the same module, and it
+  /// is traced on each when a plan is made. Errors, Error(usage): what cannot be traced, by module path.
+  static Model from_module(const std::shared_ptr<torch::nn::Module>& module, const ModuleSignature& signature);
+  /// One that is built without memory, whatever its size: `factory` runs with tensors on `meta`, and each rank replays
+  /// the initialisation of its own stage's tensors only. Weights follow from `seed` and each parameter's name, not from
+  /// the layout.
+  static Model from_module(
+      const std::function<std::shared_ptr<torch::nn::Module>()>& factory,
+      const ModuleSignature& signature,
+      uint64_t seed = 0);
+  /// One on `meta`, whose tensors `initialise` fills, each on the ranks that hold it.
+  static Model from_module(
+      const std::shared_ptr<torch::nn::Module>& module,
+      const ModuleSignature& signature,
+      const std::function<void(const std::string& name, at::Tensor& tensor)>& initialise,
+      uint64_t seed = 0);
 
   const std::filesystem::path& folder() const;
   /// As config.json has them; these and what follows throw Error(usage) for an exported program.

@@ -25,6 +25,13 @@ struct LayoutOptions {
 /// after, as in LayoutOptions::cuts.
 using SplitFunction = std::function<std::vector<std::string>(const std::vector<std::string>& modules, int stages)>;
 
+/// Which program of a Hugging Face model is planned. An exported program has one only.
+enum class ModelProgram {
+  generation,         ///< for generate(): packed tokens through caches
+  forward,            ///< for Engine::run(): one forward pass, such as input_ids [batch, seq] -> logits
+  forward_with_mask,  ///< the same with attention_mask, which families that always have one take either way
+};
+
 /// What make_plan() is told besides the model.
 struct PlanOptions {
   LayoutOptions layout;
@@ -32,6 +39,7 @@ struct PlanOptions {
   std::string kernels = "auto";  ///< "auto", or "reference": PyTorch's own operators everywhere
   SplitFunction split;           ///< overrides layout.split; layout.cuts overrides both
   bool gradients = false;        ///< gradients will be asked for: only operators that have one are used
+  ModelProgram program = ModelProgram::generation;
 };
 
 /// How the microbatches' values of an output become the batch's.

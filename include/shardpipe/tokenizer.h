@@ -17,6 +17,13 @@ class Tokenizer;
 class StreamDecoder;
 }  // namespace text
 
+/// A text, or two, as a model takes them.
+struct EncodedText {
+  std::vector<int64_t> ids;
+  std::vector<int64_t> type_ids;        ///< 0 for the first text, 1 for the second, as the tokenizer has it
+  std::vector<int64_t> attention_mask;  ///< 0 for padding
+};
+
 /// A model's tokenizer.json: text to token ids and back, as the `tokenizers` package does it. A cheap value.
 class SHARDPIPE_API Tokenizer {
  public:
@@ -26,6 +33,10 @@ class SHARDPIPE_API Tokenizer {
   /// As Hugging Face's tokenizer(text): special tokens written in the text are recognised. Bytes that are not UTF-8
   /// become U+FFFD.
   std::vector<int64_t> encode(std::string_view text, bool add_special_tokens = true) const;
+  /// As transformers' tokenizer(texts, pairs, padding=True): special tokens added, all as long as the longest.
+  /// `pairs`: none, or one a text. Throws Error(usage) when the folder names no padding token.
+  std::vector<EncodedText> encode_batch(
+      const std::vector<std::string>& texts, const std::vector<std::string>& pairs = {}) const;
   /// Nothing is stripped or cleaned up.
   std::string decode(std::span<const int64_t> ids, bool skip_special_tokens = true) const;
 

@@ -2,6 +2,7 @@
 #include "api/impl.h"
 #include "base/error.h"
 #include "checkpoint/names.h"
+#include "frontend/hf/inputs.h"
 
 namespace shardpipe {
 namespace {
@@ -29,6 +30,15 @@ std::map<std::string, plan::WeightSource> find_weights(const hf::FolderModel& mo
   return sources;
 }
 
+at::ScalarType dtype_of(const graph::Graph& graph) {
+  for (const graph::Value& value : graph.values) {
+    if (value.kind == graph::ValueKind::parameter && value.dtype && c10::isFloatingType(*value.dtype)) {
+      return *value.dtype;
+    }
+  }
+  return at::kFloat;
+}
+
 plan::ModelDescription describe_exported(const pt2::ExportedModel& model, const std::filesystem::path& weights) {
   plan::ModelDescription description;
   description.family = "exported";
@@ -43,31 +53,59 @@ plan::ModelDescription describe_exported(const pt2::ExportedModel& model, const 
     description.weights[name] = {source.beside ? 1 : 0, source.name};
   }
   description.frozen = {model.frozen.begin(), model.frozen.end()};
-  for (const graph::Value& value : model.graph.values) {
-    if (value.kind == graph::ValueKind::parameter && value.dtype && c10::isFloatingType(*value.dtype)) {
-      description.dtype = *value.dtype;
-      break;
-    }
-  }
+  description.dtype = dtype_of(model.graph);
+  return description;
+}
+
+plan::ModelDescription describe_module(const trace::TracedModule& module) {
+  plan::ModelDescription description;
+  description.family = "module";
+  description.graph = module.graph;
+  description.dtype = dtype_of(module.graph);
   return description;
 }
 
 }  // namespace
 
-plan::ModelDescription Model::Impl::describe() const {
+plan::ModelDescription Model::Impl::describe(ModelProgram program) const {
+  if (trace_module) {
+    return describe_module(module());
+  }
   if (is_exported) {
     return describe_exported(exported(), weights);
   }
-  const hf::FolderModel& model = loaded();
+  const hf::FolderModel& model = loaded(program);
   return {model.family, model.graph, model.dtype, {model.folder.string()}, find_weights(model, model.graph), {}};
 }
 
-runtime::InputCheck Model::Impl::input_check() const {
-  if (!is_exported) {
+runtime::InputCheck Model::Impl::input_check(ModelProgram program) const {
+  if (trace_module) {
     return {};
+  }
+  if (!is_exported) {
+    loaded(program);
+    return [model = loaded_[program]](const std::map<std::string, at::Tensor>& inputs) {
+      hf::check_inputs(*model, inputs);
+    };
   }
   exported();
   return [model = exported_](const std::map<std::string, at::Tensor>& inputs) { pt2::check_inputs(*model, inputs); };
+}
+
+std::vector<hf::OptionalInput> Model::Impl::optional_inputs(ModelProgram program) const {
+  return is_exported || trace_module ? std::vector<hf::OptionalInput>() : loaded(program).optional_inputs;
+}
+
+runtime::TensorSource Model::Impl::tensors() const {
+  return trace_module ? module().tensors : runtime::TensorSource();
+}
+
+const trace::TracedModule& Model::Impl::module() const {
+  const std::scoped_lock lock(mutex_);
+  if (!module_) {
+    module_ = std::make_shared<const trace::TracedModule>(trace_module());
+  }
+  return *module_;
 }
 
 const pt2::ExportedModel& Model::Impl::exported() const {

@@ -6,6 +6,7 @@
 #include "api/impl.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "frontend/hf/inputs.h"
 #include "generate/session.h"
 
 namespace shardpipe {
@@ -30,6 +31,7 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
   comm::World& ranks = world.impl().world;
   std::string bytes;
   Plan result;
+  runtime::TensorSource tensors = model.impl().tensors();  // a module is traced on every rank: it is in no file
   if (ranks.rank() == 0) {
     const mesh::Mesh mesh(options.layout.pp, options.layout.dp, options.layout.tp);
     if (mesh.world_size() != ranks.size()) {
@@ -40,19 +42,21 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
               options.layout.tp, mesh.world_size(), ranks.size()),
           "start as many processes as the layout has ranks");
     }
-    const plan::ModelDescription description = model.impl().describe();
+    const plan::ModelDescription description = model.impl().describe(options.program);
     PlanOptions chosen = options;
     if (chosen.threads < 0) {
       throw_usage("--threads is {}, must be at least 1", chosen.threads);
     }
     chosen.threads = chosen.threads == 0 ? default_threads(ranks) : chosen.threads;
-    result.impl_ =
-        std::make_shared<Plan::Impl>(Plan::Impl{plan::make_plan(description, chosen), model.impl().input_check()});
+    result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{
+        plan::make_plan(description, chosen), model.impl().input_check(options.program),
+        model.impl().optional_inputs(options.program), tensors});
     bytes = plan::serialize(result.impl_->plan);
   }
   ranks.broadcast(bytes, 0);
   if (ranks.rank() != 0) {
-    result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{plan::parse(bytes, "the plan of rank 0")});
+    result.impl_ =
+        std::make_shared<Plan::Impl>(Plan::Impl{plan::parse(bytes, "the plan of rank 0"), {}, {}, std::move(tensors)});
   }
   ranks.create_groups(result.impl_->plan.mesh());
   return result;
@@ -68,10 +72,12 @@ RunResult Engine::run(const NamedTensors& inputs, const RunOptions& options) {
     if (value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence) {
       throw Error(
           ErrorCode::usage, "a program that generates, with caches of its own, is not run on a batch of tensors",
-          "use generate, or an exported program (FILE.pt2)");
+          "use generate, or plan ModelProgram::forward");
     }
   }
-  runtime::BatchResult result = runtime::run_batch(impl_->engine, inputs, options, impl_->check);
+  NamedTensors given = inputs;
+  hf::add_optional_inputs(impl_->optional_inputs, given);
+  runtime::BatchResult result = runtime::run_batch(impl_->engine, given, options, impl_->check);
   return {std::move(result.outputs), std::move(result.gradients), result.microbatches, result.stats};
 }
 
@@ -92,6 +98,12 @@ GenerateResult generate(
   runtime::Engine& stage = engine.impl().engine;
   comm::World& ranks = engine.impl().world;
   std::string bytes;
+  const std::vector<graph::Value>& values = stage.plan().graph.values;
+  if (std::none_of(values.begin(), values.end(), [](const graph::Value& value) {
+        return value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence;
+      })) {
+    throw Error(ErrorCode::usage, "a program without caches does not generate", "plan ModelProgram::generation");
+  }
   if (ranks.rank() == 0) {
     if (options.max_new_tokens < 1) {
       throw_usage("--max-new-tokens is {}, must be at least 1", options.max_new_tokens);

@@ -2,6 +2,7 @@
 
 // What stands behind the public classes of include/shardpipe.
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -9,6 +10,7 @@
 #include "comm/world.h"
 #include "frontend/hf/model.h"
 #include "frontend/pt2/exported.h"
+#include "frontend/trace/module.h"
 #include "plan/plan.h"
 #include "runtime/batch_run.h"
 #include "shardpipe/engine.h"
@@ -21,21 +23,28 @@ struct Model::Impl {
   std::filesystem::path folder;  // or file; absolute
   std::optional<at::ScalarType> dtype;
   bool is_exported = false;
-  std::filesystem::path weights;  // absolute, or empty
+  std::filesystem::path weights;                      // absolute, or empty
+  std::function<trace::TracedModule()> trace_module;  // of a module of the user's own
 
-  /// Reads the configs and traces, once, when first asked: only the rank that plans pays for it.
-  const hf::FolderModel& loaded() const;
+  /// A folder's program. Reads the configs and traces, once, when first asked: only the rank that plans pays for it.
+  const hf::FolderModel& loaded(ModelProgram program = ModelProgram::generation) const;
   /// What the planner needs; checks that the weights are there.
-  plan::ModelDescription describe() const;
-  /// What checks the inputs of a call; none for a folder.
-  runtime::InputCheck input_check() const;
+  plan::ModelDescription describe(ModelProgram program) const;
+  /// What checks the inputs of a call.
+  runtime::InputCheck input_check(ModelProgram program) const;
+  /// Inputs of a call that may be left out.
+  std::vector<hf::OptionalInput> optional_inputs(ModelProgram program) const;
+  /// Where the tensors of a module come from, on every rank; empty for models in files.
+  runtime::TensorSource tensors() const;
 
  private:
   const pt2::ExportedModel& exported() const;
+  const trace::TracedModule& module() const;
 
   mutable std::mutex mutex_;
-  mutable std::unique_ptr<const hf::FolderModel> loaded_;
+  mutable std::map<ModelProgram, std::shared_ptr<const hf::FolderModel>> loaded_;
   mutable std::shared_ptr<const pt2::ExportedModel> exported_;
+  mutable std::shared_ptr<const trace::TracedModule> module_;
 };
 
 struct World::Impl {
@@ -47,13 +56,19 @@ struct Plan::Impl {
   plan::Plan plan;
   /// On the rank that planned: checks inputs beyond what the graph says.
   runtime::InputCheck check = {};
+  std::vector<hf::OptionalInput> optional_inputs = {};
+  runtime::TensorSource tensors = {};  ///< on every rank
 };
 
 struct Engine::Impl {
   Impl(const Plan::Impl& made, comm::World& ranks)
-      : world(ranks), check(made.check), engine(made.plan, runtime::seat_of(ranks)) {}
+      : world(ranks),
+        check(made.check),
+        optional_inputs(made.optional_inputs),
+        engine(made.plan, runtime::seat_of(ranks), made.tensors) {}
   comm::World& world;
   runtime::InputCheck check;
+  std::vector<hf::OptionalInput> optional_inputs;
   runtime::Engine engine;
 };
 

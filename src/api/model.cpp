@@ -5,7 +5,12 @@
 
 namespace shardpipe {
 
-const hf::FolderModel& Model::Impl::loaded() const {
+const hf::FolderModel& Model::Impl::loaded(ModelProgram program) const {
+  if (trace_module) {
+    throw Error(
+        ErrorCode::usage, "a C++ module has no configuration and no caches to generate with",
+        "give a Hugging Face folder, or use Engine::run");
+  }
   if (is_exported) {
     throw Error(
         ErrorCode::usage,
@@ -13,7 +18,8 @@ const hf::FolderModel& Model::Impl::loaded() const {
         "give a Hugging Face folder, or use shardpipe run");
   }
   const std::scoped_lock lock(mutex_);
-  if (!loaded_) {
+  std::shared_ptr<const hf::FolderModel>& model = loaded_[program];
+  if (!model) {
     // Whether a head is tied may depend on the weights. What is wrong with them is said after what is wrong with the
     // configuration: make_plan opens them again.
     std::shared_ptr<const checkpoint::Checkpoint> tensors;
@@ -22,9 +28,12 @@ const hf::FolderModel& Model::Impl::loaded() const {
     } catch (const Error&) {
       tensors.reset();
     }
-    loaded_ = std::make_unique<const hf::FolderModel>(hf::load_folder_model(folder, dtype, tensors.get()));
+    const hf::Program traced = program == ModelProgram::generation ? hf::Program::generation
+                               : program == ModelProgram::forward  ? hf::Program::forward
+                                                                   : hf::Program::forward_with_mask;
+    model = std::make_shared<const hf::FolderModel>(hf::load_folder_model(folder, dtype, tensors.get(), traced));
   }
-  return *loaded_;
+  return *model;
 }
 
 Model Model::from_folder(const std::filesystem::path& folder, const std::string& dtype) {

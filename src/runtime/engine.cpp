@@ -33,8 +33,11 @@ Seat seat_of(comm::World& world) {
   return {world.rank(), world.transport(mesh::Axis::pp), &world.monitor()};
 }
 
-Engine::Engine(const plan::Plan& plan, Seat seat)
-    : plan_(plan), seat_(std::move(seat)), executor_(plan_.stages.graphs[static_cast<size_t>(stage())]) {
+Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
+    : plan_(plan),
+      source_(std::move(tensors)),
+      seat_(std::move(seat)),
+      executor_(plan_.stages.graphs[static_cast<size_t>(stage())]) {
   at::set_num_threads(plan_.threads);
   const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage())];
   for (size_t e = 0; e < plan_.stages.edges.size(); ++e) {
@@ -67,6 +70,9 @@ at::Tensor Engine::load(const graph::Value& value) const {
     return value.content;
   }
   const auto source = plan_.weights.find(value.name);
+  if (source == plan_.weights.end() && source_) {
+    return source_(value.name);
+  }
   if (source == plan_.weights.end()) {
     throw_internal("the plan has no source for the weight \"{}\"", value.name);
   }

@@ -27,13 +27,17 @@ struct Seat {
 };
 Seat seat_of(comm::World& world);
 
+/// A weight that no file holds, by name.
+using TensorSource = std::function<at::Tensor(const std::string& name)>;
+
 /// Holds this rank's stage of a plan and executes schedule actions: the only thing that runs a model.
 /// One compute thread calls it.
 class Engine {
  public:
-  /// Loads the weights of this rank's stage, and nothing else, from the plan's checkpoints. Sets the number of threads
-  /// of the process to the plan's. Throws Error(input) when a checkpoint contradicts the plan.
-  Engine(const plan::Plan& plan, Seat seat);
+  /// Loads the weights of this rank's stage, and nothing else, from the plan's checkpoints, or from `tensors` where the
+  /// plan names no checkpoint for them. Sets the number of threads of the process to the plan's. Throws Error(input)
+  /// when a checkpoint contradicts the plan.
+  Engine(const plan::Plan& plan, Seat seat, TensorSource tensors = {});
 
   const plan::Plan& plan() const { return plan_; }
   const comm::Transport& pipeline() const { return seat_.pipeline; }
@@ -92,6 +96,7 @@ class Engine {
   Lane& lane(int microbatch) { return lanes_[static_cast<size_t>(microbatch)]; }
 
   plan::Plan plan_;
+  TensorSource source_;
   Seat seat_;
   std::vector<std::shared_ptr<const checkpoint::Checkpoint>> checkpoints_;
   std::map<graph::ValueId, at::Tensor> tensors_;  // parameters and buffers of the stage

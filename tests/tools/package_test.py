@@ -3,7 +3,9 @@
     python package_test.py BUILD_FOLDER TORCH_DIR MODEL_FOLDER
 """
 
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,6 +92,24 @@ class PackageTest(unittest.TestCase):
         with torch.no_grad():
             expected = model(images).logits
         torch.testing.assert_close(load_file(self.folder / "logits.safetensors")["logits"], expected)
+
+    def test_a_module_of_ones_own(self):
+        result = self.configure("own", example="own-module")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        result = run("cmake", "--build", self.folder / "own")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        answers = []
+        for ranks in (1, 3):
+            result = run(
+                self.prefix / "bin/shardpipe", "launch", "--nproc", ranks, "--", self.folder / "own/own_module", 6, 512,
+                env={**environment(), "OMP_NUM_THREADS": "1"})
+            self.assertEqual(result.returncode, 0, result.stderr)
+            answers.append(float(result.stdout))
+            held = [int(n) for n in re.findall(r"rank \d+ holds (\d+) bytes", result.stderr)]
+            block = 4 * (512 + 512 + 2 * 2 * 512 * 512 + 1024 + 512)
+            self.assertEqual(held, [6 // ranks * block] * ranks)
+        self.assertTrue(math.isfinite(answers[0]) and answers[0] != 0)
+        self.assertAlmostEqual(answers[0], answers[1], delta=1e-3 * abs(answers[0]) + 1e-2)
 
     def test_another_torch_version_is_refused_and_both_are_named(self):
         torch = self.folder / "torch"

@@ -371,6 +371,7 @@ std::shared_ptr<ForwardModel> build_bert(
   std::shared_ptr<ForwardModel> model = make_class(config, bert, tie, weights);
   model->inputs = {ids_input("input_ids"), ids_input("attention_mask"), ids_input("token_type_ids")};
   model->optional_inputs = {{"attention_mask", "input_ids", 1}, {"token_type_ids", "input_ids", 0}};
+  model->id_limits = {{"input_ids", bert.vocab}, {"token_type_ids", bert.types}};
   model->vocab_size = bert.vocab;
   model->max_positions = bert.positions;
   model->bounded_positions = true;

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -30,6 +31,7 @@ class ForwardModel : public ScopedModule {
 
   std::vector<trace::TensorSpec> inputs;
   std::vector<OptionalInput> optional_inputs;
+  std::map<std::string, int64_t> id_limits;  ///< by input of ids: how many there are
   int64_t vocab_size = 0;
   int64_t max_positions = 0;       ///< that the model was made for
   bool bounded_positions = false;  ///< whether no position from max_positions on can be computed

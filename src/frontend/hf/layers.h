@@ -94,7 +94,7 @@ class Embedding : public ScopedModule {
 
  private:
   at::Tensor weight_;
-  int64_t padding_;  // -1: none
+  int64_t padding_ = -1;  // none
 };
 
 /// The row of an embedding that "pad_token_id" in config.json names, `fallback` where the key is absent; a negative one

@@ -104,6 +104,7 @@ FolderModel load_folder_model(
     model.max_positions = forward->max_positions;
     model.learned_positions = forward->bounded_positions;
     model.optional_inputs = forward->optional_inputs;
+    model.id_limits = forward->id_limits;
     model.graph = trace::trace(forward_program(forward));
     add_other_names(model.names, family, model.graph);
     return model;
@@ -115,6 +116,7 @@ FolderModel load_folder_model(
   model.vocab_size = decoder->vocab_size;
   model.max_positions = decoder->max_positions;
   model.learned_positions = decoder->bounded_positions;
+  model.id_limits = {{"input_ids", model.vocab_size}};
   model.graph = trace::trace(
       program == Program::generation
           ? generation_program(decoder, model.dtype)

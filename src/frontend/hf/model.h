@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -28,6 +29,7 @@ struct FolderModel {
   /// The program that was asked for; its inputs, states and outputs are in decoder.h and encoder.h.
   graph::Graph graph;
   std::vector<OptionalInput> optional_inputs;  ///< of the forward program
+  std::map<std::string, int64_t> id_limits;    ///< by input of ids: how many there are
   std::filesystem::path folder;
   Json config;                                   ///< config.json as it is
   at::ScalarType dtype = at::ScalarType::Float;  ///< of the weights in the graph, of the states and of the logits

@@ -326,6 +326,7 @@ std::shared_ptr<ForwardModel> build_t5(
       ids_input("input_ids"), ids_input("attention_mask"), ids_input("decoder_input_ids", "decoder_seq"),
       ids_input("decoder_attention_mask", "decoder_seq")};
   model->optional_inputs = {{"attention_mask", "input_ids", 1}, {"decoder_attention_mask", "decoder_input_ids", 1}};
+  model->id_limits = {{"input_ids", t5.vocab}, {"decoder_input_ids", t5.vocab}};
   model->vocab_size = t5.vocab;
   model->max_positions = kMaxPositionCount;  // distances have no end
   return model;

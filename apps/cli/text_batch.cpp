@@ -1,0 +1,125 @@
+#include "text_batch.h"
+
+#include <ATen/ATen.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <csignal>
+
+#include "base/error.h"
+#include "report.h"
+
+namespace shardpipe::cli {
+namespace {
+
+at::Tensor rows(const std::vector<EncodedText>& texts, std::vector<int64_t> EncodedText::*numbers) {
+  std::vector<at::Tensor> list;
+  for (const EncodedText& text : texts) {
+    list.push_back(at::tensor(text.*numbers, at::kLong));
+  }
+  return at::stack(list);
+}
+
+void check(const TextOptions& options) {
+  if (options.texts.empty()) {
+    throw Error(ErrorCode::usage, "there is no text", "give --text, once or several times");
+  }
+  if (!options.pairs.empty() && options.pairs.size() != options.texts.size()) {
+    throw_usage(
+        "--text-pair is given {} times and --text {} times; as often, or never, is expected", options.pairs.size(),
+        options.texts.size());
+  }
+}
+
+at::Tensor find_output(const NamedTensors& outputs, const std::vector<std::string>& names, const std::string& model) {
+  std::vector<std::string> there;
+  for (const auto& [name, tensor] : outputs) {
+    if (std::find(names.begin(), names.end(), name) != names.end()) {
+      return tensor.to(at::kFloat);
+    }
+    there.push_back(name);
+  }
+  throw Error(
+      ErrorCode::usage,
+      fmt::format("{} has no output {}; it has {}", model, fmt::join(names, " or "), fmt::join(there, ", ")),
+      "is it a model for this command? see \"architectures\" in its config.json");
+}
+
+}  // namespace
+
+void add_text_options(CLI::App& app, TextOptions& options) {
+  add_run_options(app, options.run);
+  const auto repeatable = [&](const char* name, std::vector<std::string>& list, const char* help) {
+    app.add_option(name, list, help)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+        ->expected(1)
+        ->allow_extra_args(false);
+  };
+  app.add_option("--tokenizer", options.tokenizer, "folder with tokenizer.json (default: the model's)");
+  repeatable("--text", options.texts, "a text (repeatable)");
+  repeatable("--text-pair", options.pairs, "what belongs to the text, its second sentence (as often as --text)");
+  app.add_flag("--json", options.json, "print one JSON object");
+}
+
+int run_texts(
+    TextOptions& options,
+    const Invocation& invocation,
+    const std::vector<std::string>& output,
+    const std::function<Json(const TextAnswer&, const Tokenizer&)>& report,
+    const std::function<std::string(const Json&)>& line) {
+  check(options.run);
+  check(options);
+  if (must_launch(options.run)) {
+    return launch_ranks(options.run, invocation);
+  }
+  std::signal(SIGPIPE, SIG_IGN);
+  World world = World::from_environment(options.run.timeout_s);
+  const bool first = world.rank() == 0;
+  const Model model = open_model(options.run, "");
+  std::optional<Tokenizer> tokenizer;
+  TextAnswer answer;
+  NamedTensors inputs;
+  if (first) {
+    tokenizer = Tokenizer::from_folder(options.tokenizer.empty() ? options.run.model : options.tokenizer);
+    answer.texts = tokenizer->encode_batch(options.texts, options.pairs);
+    inputs = {
+        {"input_ids", rows(answer.texts, &EncodedText::ids)},
+        {"attention_mask", rows(answer.texts, &EncodedText::attention_mask)},
+        {"token_type_ids", rows(answer.texts, &EncodedText::type_ids)}};
+  }
+  PlanOptions planning = options.run.plan;
+  planning.program = ModelProgram::forward_with_mask;
+  const Plan plan = make_plan(model, world, planning);
+  Engine engine(plan, world);
+  const double load_s = now_s() - invocation.start_s;
+  const double start = now_s();
+  const RunResult result = engine.run(inputs);
+  const double run_s = now_s() - start;
+  Json outputs;
+  if (first) {
+    answer.logits = find_output(result.outputs, output, options.run.model);
+    outputs = report(answer, *tokenizer);
+  }
+  const std::vector<std::string> ranks = world.gather(rank_report(world, engine).dump());
+  world.finish();
+  if (!first) {
+    return 0;
+  }
+  if (options.json) {
+    Json json;
+    json["model"] = options.run.model;
+    json["layout"] = layout_report(plan, result.chunks);
+    json["outputs"] = std::move(outputs);
+    json["timing"] = {{"load_s", load_s}, {"run_s", run_s}};
+    json["ranks"] = ranks_report(ranks);
+    write(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    return 0;
+  }
+  for (const Json& entry : outputs) {
+    write(line(entry));
+  }
+  return 0;
+}
+
+}  // namespace shardpipe::cli
