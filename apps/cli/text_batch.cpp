@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 
 #include "base/error.h"
+#include "base/json.h"
 #include "report.h"
 
 namespace shardpipe::cli {
@@ -19,6 +21,24 @@ at::Tensor rows(const std::vector<EncodedText>& texts, std::vector<int64_t> Enco
     list.push_back(at::tensor(text.*numbers, at::kLong));
   }
   return at::stack(list);
+}
+
+// Whether transformers' tokenizer of the folder gives token types: the plain class does so only where it is told.
+bool has_token_types(const std::filesystem::path& folder) {
+  const std::filesystem::path file = folder / "tokenizer_config.json";
+  if (!std::filesystem::exists(file)) {
+    return true;
+  }
+  const Json config = read_json(file);
+  if (!config.is_object()) {
+    return true;
+  }
+  if (config.contains("model_input_names") && config["model_input_names"].is_array()) {
+    const Json& names = config["model_input_names"];
+    return std::find(names.begin(), names.end(), "token_type_ids") != names.end();
+  }
+  const Json name = config.contains("tokenizer_class") ? config["tokenizer_class"] : Json();
+  return name != "TokenizersBackend" && name != "PreTrainedTokenizerFast";
 }
 
 void check(const TextOptions& options) {
@@ -81,12 +101,15 @@ int run_texts(
   TextAnswer answer;
   NamedTensors inputs;
   if (first) {
-    tokenizer = Tokenizer::from_folder(options.tokenizer.empty() ? options.run.model : options.tokenizer);
+    const std::filesystem::path folder = options.tokenizer.empty() ? options.run.model : options.tokenizer;
+    tokenizer = Tokenizer::from_folder(folder);
     answer.texts = tokenizer->encode_batch(options.texts, options.pairs);
     inputs = {
         {"input_ids", rows(answer.texts, &EncodedText::ids)},
-        {"attention_mask", rows(answer.texts, &EncodedText::attention_mask)},
-        {"token_type_ids", rows(answer.texts, &EncodedText::type_ids)}};
+        {"attention_mask", rows(answer.texts, &EncodedText::attention_mask)}};
+    if (has_token_types(folder)) {
+      inputs.emplace_back("token_type_ids", rows(answer.texts, &EncodedText::type_ids));
+    }
   }
   PlanOptions planning = options.run.plan;
   planning.program = ModelProgram::forward_with_mask;

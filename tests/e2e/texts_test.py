@@ -25,7 +25,7 @@ TEXTS = ["the cat sat on the mat.", "a bigger dog ran", "unhappy dogs!"]
 PAIRS = ["the dog ran", "the big cat sat on a dog, the cat ran", "a"]
 
 
-def save_tokenizer(folder):
+def save_tokenizer(folder, **settings):
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -33,10 +33,10 @@ def save_tokenizer(folder):
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])  # fmt: skip
     names = dict(unk_token="[UNK]", sep_token="[SEP]", pad_token="[PAD]", cls_token="[CLS]", mask_token="[MASK]")
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **settings).save_pretrained(folder)
 
 
-def make(folder, model_class, **changes):
+def make(folder, model_class, tokenizer_settings={}, **changes):
     torch.manual_seed(len(changes))
     config = transformers.BertConfig(**{**CONFIG, **changes})
     model = getattr(transformers, model_class)(config).eval()
@@ -44,7 +44,7 @@ def make(folder, model_class, **changes):
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape))
     model.save_pretrained(folder)
-    save_tokenizer(folder)
+    save_tokenizer(folder, **tokenizer_settings)
     return model
 
 
@@ -67,7 +67,9 @@ class Texts(unittest.TestCase):
 
     def check_classify(self, name, **changes):
         folder = self.folder / name
-        model = make(folder, "BertForSequenceClassification", **changes)
+        types = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+        # With token types, and without as the plain class has it: both must be transformers'.
+        model = make(folder, "BertForSequenceClassification", types if len(name) % 2 else {}, **changes)
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         pipeline = transformers.pipeline("text-classification", model=model, tokenizer=tokenizer, top_k=None)
         for layout in LAYOUTS:
