@@ -1,5 +1,5 @@
-// A torch::nn::Module of one's own that is larger than any rank's memory, built without memory and run over all ranks of
-// the job; each makes the initial weights of its own stage only, the same in every layout.
+// A torch::nn::Module of one's own that is larger than any rank's memory, built without memory and run over all ranks
+// of the job; each makes the initial weights of its own stage only, the same in every layout.
 //   shardpipe launch --nproc 4 -- ./own_module BLOCKS WIDTH
 #include <shardpipe/engine.h>
 #include <shardpipe/module.h>
@@ -13,7 +13,9 @@ struct Block : torch::nn::Module {
       : norm(register_module("norm", torch::nn::LayerNorm(torch::nn::LayerNormOptions({width})))),
         up(register_module("up", torch::nn::Linear(width, 2 * width))),
         down(register_module("down", torch::nn::Linear(2 * width, width))) {}
-  torch::Tensor forward(const torch::Tensor& x) { return x + down->forward(torch::gelu(up->forward(norm->forward(x)))); }
+  torch::Tensor forward(const torch::Tensor& x) {
+    return x + down->forward(torch::gelu(up->forward(norm->forward(x))));
+  }
   torch::nn::LayerNorm norm;
   torch::nn::Linear up;
   torch::nn::Linear down;

@@ -64,7 +64,7 @@ class PackageTest(unittest.TestCase):
         result = run("cmake", "--build", self.folder / "pippy")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         launch = [self.prefix / "bin/shardpipe", "launch", "--nproc", 2, "--"]
-        for split in ("equal_size", "threshold:269000000"):
+        for split in ("equal_size", "threshold:350000000"):
             with self.subTest(split=split):
                 result = run(
                     *launch, self.folder / "pippy/hf_generate", MODEL, split, "The capital of France is", "1, 2, 3,",

@@ -66,8 +66,9 @@ TEST(FolderErrors, DamagedConfig) {
 
 TEST(FolderErrors, UnknownArchitecture) {
   unsupported_llama(
-      R"({"model_type": "foo"})", {"\"model_type\" in ", "config.json is \"foo\", an unknown architecture",
-                                   "known model types are bert, bloom, codegen, gpt2, gpt_neo, llama, mistral, opt, qwen2, t5"});
+      R"({"model_type": "foo"})",
+      {"\"model_type\" in ", "config.json is \"foo\", an unknown architecture",
+       "known model types are bert, bloom, codegen, gpt2, gpt_neo, llama, mistral, opt, qwen2, t5"});
   unsupported_llama(
       R"({"model_type": "REMOVE", "architectures": ["FooModel"]})",
       {"\"architectures\" in ", "is [\"FooModel\"], an unknown architecture", "gpt2, gpt_neo, llama"});
