@@ -80,7 +80,7 @@ class LoadedModel {
       executor_.set(model_.graph.inputs[i], inputs[i]);
     }
     executor_.run();
-    const at::Tensor logits = executor_.get(model_.graph.outputs[0].value).toTensor();
+    at::Tensor logits = executor_.get(model_.graph.outputs[0].value).toTensor();
     EXPECT_EQ(logits.scalar_type(), model_.dtype);
     return logits;
   }
@@ -295,7 +295,9 @@ class Comparison : public ::testing::Test {
 }  // namespace
 }  // namespace shardpipe
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   if (argc != 2) {
     fmt::print(stderr, "usage: hf_reference_tests FOLDER\n");
@@ -304,7 +306,7 @@ int main(int argc, char** argv) {
   at::set_num_threads(1);  // the models are tiny: threads cost more than they give
   int found = 0;
   for (const auto& entry : std::filesystem::directory_iterator(argv[1])) {
-    const std::filesystem::path folder = entry.path();
+    const std::filesystem::path& folder = entry.path();
     if (std::filesystem::exists(folder / "reference.safetensors")) {
       ::testing::RegisterTest(
           "AgainstTransformers", folder.filename().c_str(), nullptr, nullptr, __FILE__, __LINE__,
@@ -317,4 +319,15 @@ int main(int argc, char** argv) {
     return 1;
   }
   return RUN_ALL_TESTS();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
 }
