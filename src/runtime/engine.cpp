@@ -77,7 +77,7 @@ at::Tensor Engine::load(const graph::Value& value) const {
     throw_internal("the plan has no source for the weight \"{}\"", value.name);
   }
   const checkpoint::Checkpoint& checkpoint = *checkpoints_.at(static_cast<size_t>(source->second.checkpoint));
-  const at::Tensor weight = checkpoint.load(source->second.name, *value.dtype);
+  at::Tensor weight = checkpoint.load(source->second.name, *value.dtype);
   if (value.shape && weight.sizes() != at::IntArrayRef(graph::evaluate(*value.shape, {}))) {
     throw_input(
         "the weight \"{}\" in {} has shape {}, the plan was made for {}", source->second.name,
