@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <set>
 
 namespace shardpipe::trace {
@@ -10,14 +11,15 @@ using graph::Size;
 
 namespace {
 
-enum Step : int8_t { kBase, kFirst, kSecond, kLast };
+enum Step : int8_t { kBase, kFirst, kSecond, kCheck, kLast };
 
 // Primes, so that a coincidence of two dimensions or of a product with a constant of the model is unlikely. The last
 // steps differ, so that terms of degree 2 do not cancel there.
 int64_t probe_size(size_t dimension, Step step) {
   constexpr std::array<int64_t, 12> kPrimes = {7, 13, 19, 29, 37, 43, 53, 61, 71, 79, 89, 97};
   const size_t index = dimension % kPrimes.size();
-  const std::array<int64_t, 4> steps = {0, 1, 3, 4 + 2 * static_cast<int64_t>(index)};
+  const auto i = static_cast<int64_t>(index);
+  const std::array<int64_t, 5> steps = {0, 1, 3, 6 + 3 * i, 4 + 2 * i};
   return kPrimes[index] + 100 * static_cast<int64_t>(dimension / kPrimes.size()) + steps[step];
 }
 
@@ -48,6 +50,7 @@ std::vector<graph::Dimensions> first_probe_sizes(const std::vector<std::string>&
     runs.push_back(with(dimensions, base, kFirst, {i}));
   }
   if (!dimensions.empty()) {
+    runs.push_back(sizes_at(dimensions, kCheck));
     runs.push_back(sizes_at(dimensions, kLast));
   }
   return runs;
@@ -69,11 +72,20 @@ std::vector<graph::Dimensions> further_probe_sizes(
       further.push_back(sizes);
     }
   };
-  for (size_t a = 0; a < varying.size(); ++a) {
-    add(with(dimensions, runs[0], kSecond, {varying[a]}));
-    for (size_t b = a + 1; b < varying.size(); ++b) {
-      add(with(dimensions, runs[0], kFirst, {varying[a], varying[b]}));
+  const auto add_all = [&](const std::vector<size_t>& changed) {
+    for (size_t a = 0; a < changed.size(); ++a) {
+      add(with(dimensions, runs[0], kSecond, {changed[a]}));
+      for (size_t b = a + 1; b < changed.size(); ++b) {
+        add(with(dimensions, runs[0], kFirst, {changed[a], changed[b]}));
+      }
     }
+  };
+  add_all(varying);
+  if (further.empty()) {
+    // A dimension may have left the value as it was by chance.
+    std::vector<size_t> all(dimensions.size());
+    std::iota(all.begin(), all.end(), size_t{0});
+    add_all(all);
   }
   return further;
 }

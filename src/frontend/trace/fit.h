@@ -11,8 +11,8 @@
 namespace shardpipe::trace {
 
 /// The sizes of the named dimensions in the first runs: run 0 is the base, run 1 + i changes only dimension i, the last
-/// run changes all of them, to sizes not seen before. These tell any sum of multiples of single dimensions, and any
-/// multiple of a product of powers.
+/// two runs change all of them, to sizes not seen before: one alone agrees with a wrong sum once in a while. These tell
+/// any sum of multiples of single dimensions, and any multiple of a product of powers.
 std::vector<graph::Dimensions> first_probe_sizes(const std::vector<std::string>& dimensions);
 
 /// The runs, none of `runs`, that may tell a polynomial of degree 2 of the dimensions that `values` varies with:

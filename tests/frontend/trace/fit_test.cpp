@@ -37,9 +37,9 @@ std::optional<Size> fit(size_t count, F f) {
 
 TEST(Fit, ProbesChangeEachDimensionAndAll) {
   EXPECT_EQ(first_probe_sizes({}).size(), 1u);
-  EXPECT_EQ(first_probe_sizes(names(1)).size(), 3u);
+  EXPECT_EQ(first_probe_sizes(names(1)).size(), 4u);
   auto runs = first_probe_sizes(names(4));
-  EXPECT_EQ(runs.size(), 1u + 4 + 1);
+  EXPECT_EQ(runs.size(), 1u + 4 + 2);
   // batch * seq of them: further sizes of batch and of seq, and both changed.
   std::vector<int64_t> values;
   for (const graph::Dimensions& run : runs) {
