@@ -26,7 +26,7 @@ std::optional<Size> fit(size_t count, F f) {
     for (const graph::Dimensions& run : runs) {
       values.push_back(f(run));
     }
-    const auto size = fit_size(names(count), runs, values);
+    auto size = fit_size(names(count), runs, values);
     const auto further = further_probe_sizes(names(count), runs, values);
     if (size || further.empty()) {
       return size;
