@@ -12,15 +12,17 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   LayoutOptions& layout = options.plan.layout;
   app.add_option("--model", options.model, "Hugging Face folder, or a program from torch.export (FILE.pt2)")
       ->required();
-  app.add_option("--pp", layout.pp, "pipeline stages")->group("Layout");
+  app.add_option("--pp", layout.pp, "ranks along the pipeline")->group("Layout");
   app.add_option("--tp", layout.tp, "ranks that share each matrix (this version: 1)")->group("Layout");
   app.add_option("--dp", layout.dp, "replicas (this version: 1)")->group("Layout");
   app.add_option(
          "--chunks", layout.chunks, "microbatches a batch is cut into (default: the fewest that fill the pipeline)")
       ->group("Layout")
       ->check(CLI::PositiveNumber);
-  app.add_option("--virtual", options.virtual_stages, "stages a rank (this version: 1)")->group("Layout");
+  app.add_option("--virtual", layout.virtual_stages, "stages a rank; stage s is on rank s mod pp")->group("Layout");
   app.add_option("--split", layout.split, "where to cut: even, equal_size, threshold:BYTES or balanced")
+      ->group("Layout");
+  app.add_flag("--profile", layout.profile, "--split balanced: time each layer once, instead of the cost model")
       ->group("Layout");
   app.add_option("--memory", options.memory, "most that a rank's weights may take (300000, 512M, 1.5GiB)")
       ->group("Layout");
@@ -46,14 +48,14 @@ void check(RunOptions& options) {
     options.plan.layout.memory_bytes = parse_bytes(options.memory, "--memory");
   }
   const LayoutOptions& layout = options.plan.layout;
-  for (const auto& [name, value] : {std::pair("--pp", layout.pp), {"--tp", layout.tp}, {"--dp", layout.dp}}) {
+  for (const auto& [name, value] :
+       {std::pair("--pp", layout.pp), {"--tp", layout.tp}, {"--dp", layout.dp}, {"--virtual", layout.virtual_stages}}) {
     if (value < 1 || value > 65536) {
       throw_usage("{} is {}, must be 1 to 65536", name, value);
     }
   }
-  if (layout.tp > 1 || layout.dp > 1 || options.virtual_stages != 1 || !options.tp_plan.empty()) {
-    throw Error(
-        ErrorCode::usage, "--tp, --dp, --virtual above 1 and --tp-plan are not in this version", "use --pp alone");
+  if (layout.tp > 1 || layout.dp > 1 || !options.tp_plan.empty()) {
+    throw Error(ErrorCode::usage, "--tp and --dp above 1 and --tp-plan are not in this version", "use --pp");
   }
   if (options.device != "cpu") {
     throw Error(ErrorCode::usage, fmt::format("--device \"{}\" is not in this version", options.device), "use cpu");

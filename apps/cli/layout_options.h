@@ -17,7 +17,6 @@ struct RunOptions {
   std::string device = "cpu";
   std::string transport = "auto";
   double timeout_s = 300;
-  int virtual_stages = 1;
   std::string tp_plan;
   std::string memory;
 };

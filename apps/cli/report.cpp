@@ -19,7 +19,11 @@ void write(const std::string& text) {
 
 Json layout_report(const Plan& plan, int chunks) {
   const LayoutOptions& layout = plan.layout();
-  return {{"pp", layout.pp}, {"tp", layout.tp}, {"dp", layout.dp}, {"chunks", chunks}};
+  Json report = {{"pp", layout.pp}, {"tp", layout.tp}, {"dp", layout.dp}, {"chunks", chunks}};
+  if (layout.virtual_stages > 1) {
+    report["virtual"] = layout.virtual_stages;
+  }
+  return report;
 }
 
 Json rank_report(const World& world, const Engine& engine) {

@@ -135,7 +135,7 @@ int run_command(Options& options, const Invocation& invocation) {
   const bool masked =
       std::any_of(inputs.begin(), inputs.end(), [](const auto& i) { return i.first == "attention_mask"; });
   planning.program = masked ? ModelProgram::forward_with_mask : ModelProgram::forward;
-  const Plan plan = make_plan(model, world, planning);
+  const Plan plan = make_plan(model, world, planning, inputs);
   Engine engine(plan, world);
   const double load_s = now_s() - invocation.start_s;
   const double start = now_s();

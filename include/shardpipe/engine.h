@@ -25,13 +25,16 @@ class SHARDPIPE_API Plan {
   const Impl& impl() const { return *impl_; }
 
  private:
-  friend SHARDPIPE_API Plan make_plan(const Model& model, World& world, const PlanOptions& options);
+  friend SHARDPIPE_API Plan
+  make_plan(const Model& model, World& world, const PlanOptions& options, const NamedTensors& example);
   std::shared_ptr<const Impl> impl_;
 };
 
 /// Rank 0 plans and the others receive its plan: collective. Everything that can be refused is refused here, before any
 /// rank loads weights: Error(usage) for layouts that cannot exist, Error(input) for checkpoints that contradict the
-/// model.
+/// model. `example`: inputs such as the model will be run on, by name (those of rank 0 count); `balanced` cuts for
+/// their sizes, and with LayoutOptions::profile runs them.
+SHARDPIPE_API Plan make_plan(const Model& model, World& world, const PlanOptions& options, const NamedTensors& example);
 SHARDPIPE_API Plan make_plan(const Model& model, World& world, const PlanOptions& options);
 
 /// What Engine::run gives.

@@ -1,5 +1,7 @@
 #include "shardpipe/engine.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <thread>
 
@@ -8,6 +10,7 @@
 #include "base/log.h"
 #include "frontend/hf/inputs.h"
 #include "generate/session.h"
+#include "plan/profile.h"
 
 namespace shardpipe {
 namespace {
@@ -17,6 +20,23 @@ int default_threads(const comm::World& world) {
   return std::max(1, cores / world.local_world_size());
 }
 
+// What the nodes cost: measured, or by the model, for the sizes of the example; for generation for those of a step.
+plan::CostFunction cost_function(
+    const runtime::TensorSource& tensors, const PlanOptions& options, const NamedTensors& example) {
+  return [&tensors, &options, &example](const plan::Plan& plan) {
+    const std::map<std::string, at::Tensor> inputs(example.begin(), example.end());
+    const graph::Dimensions sizes =
+        options.program == ModelProgram::generation ? generation::step_dimensions() : graph::Dimensions();
+    if (!options.layout.profile) {
+      return partition::cost_model(plan.graph, plan::dimensions_of(plan.graph, inputs, sizes));
+    }
+    at::set_num_threads(plan.threads);
+    const runtime::Weights weights(plan, tensors);
+    return plan::measure_costs(
+        plan.graph, inputs, sizes, [&](const graph::Value& value) { return weights.load(value); });
+  };
+}
+
 }  // namespace
 
 const LayoutOptions& Plan::layout() const {
@@ -24,10 +44,10 @@ const LayoutOptions& Plan::layout() const {
 }
 
 int64_t Plan::parameter_bytes(int stage) const {
-  return impl_->plan.parameter_bytes(stage);
+  return impl_->plan.parameter_bytes({stage});
 }
 
-Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
+Plan make_plan(const Model& model, World& world, const PlanOptions& options, const NamedTensors& example) {
   comm::World& ranks = world.impl().world;
   std::string bytes;
   Plan result;
@@ -49,8 +69,8 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
     }
     chosen.threads = chosen.threads == 0 ? default_threads(ranks) : chosen.threads;
     result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{
-        plan::make_plan(description, chosen), model.impl().input_check(options.program),
-        model.impl().optional_inputs(options.program), tensors});
+        plan::make_plan(description, chosen, cost_function(tensors, chosen, example)),
+        model.impl().input_check(options.program), model.impl().optional_inputs(options.program), tensors});
     bytes = plan::serialize(result.impl_->plan);
   }
   ranks.broadcast(bytes, 0);
@@ -60,6 +80,10 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
   }
   ranks.create_groups(result.impl_->plan.mesh());
   return result;
+}
+
+Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
+  return make_plan(model, world, options, {});
 }
 
 Engine::Engine(const Plan& plan, World& world) : impl_(std::make_unique<Impl>(plan.impl(), world.impl().world)) {}

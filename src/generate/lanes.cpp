@@ -100,6 +100,10 @@ void Lane::prepare() {
   dimensions_["outputs"] = outputs;
 }
 
+graph::Dimensions step_dimensions(int64_t rows, int64_t capacity) {
+  return {{"tokens", rows}, {"outputs", rows}, {"slots", rows}, {"capacity", capacity}};
+}
+
 std::vector<std::vector<Row>> split_rows(std::vector<Row> rows, int lanes) {
   std::vector<std::vector<Row>> split;
   const size_t count = static_cast<size_t>(lanes);

@@ -66,6 +66,10 @@ class Lane {
   at::Tensor choices_;
 };
 
+/// Sizes of the named dimensions in a step of decoding, by default of one row. What cuts are balanced for: most of the
+/// time goes there.
+graph::Dimensions step_dimensions(int64_t rows = 1, int64_t capacity = 128);
+
 /// Rows of each lane as torch.tensor_split cuts them: the first rows % lanes lanes have one more.
 std::vector<std::vector<Row>> split_rows(std::vector<Row> rows, int lanes);
 

@@ -93,7 +93,7 @@ std::vector<graph::Dimensions> cache_sizes(const Driver& driver, const Request& 
 }
 
 std::shared_ptr<const text::Tokenizer> stop_tokenizer(const runtime::Engine& engine, const Request& request) {
-  return engine.is_last_stage() && !request.options.stop.empty()
+  return engine.has_last_stage() && !request.options.stop.empty()
              ? text::Tokenizer::from_folder(request.tokenizer_folder)
              : nullptr;
 }
@@ -112,18 +112,16 @@ GenerateResult generate(runtime::Engine& engine, const Request& request, const T
   check(request);
   const Clock::time_point start = Clock::now();
   Request own = request;
-  if (!engine.is_last_stage()) {
+  if (!engine.has_last_stage()) {
     own.options.stop.clear();  // the last stage decides
   }
   Driver driver(own, stop_tokenizer(engine, request), on_token);
   engine.reset_states(cache_sizes(driver, own));
 
-  const plan::Plan& plan = engine.plan();
-  const schedule::Schedule lowered =
-      schedule::lower(schedule::fill_drain(plan.layout.pp, request.lanes), plan.stage_edges());
-  const auto stage = static_cast<size_t>(engine.stage());
-  const auto first = schedule::add_token_exchange(lowered, true).ranks[stage];
-  const auto step = schedule::add_token_exchange(lowered, false).ranks[stage];
+  const schedule::Schedule lowered = engine.plan().schedule(request.lanes, false);
+  const auto rank = static_cast<size_t>(engine.rank());
+  const auto first = schedule::add_token_exchange(lowered, true).ranks[rank];
+  const auto step = schedule::add_token_exchange(lowered, false).ranks[rank];
 
   GenerateResult result;
   result.lanes = request.lanes;

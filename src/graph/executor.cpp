@@ -310,4 +310,17 @@ void Executor::release_results() {
   }
 }
 
+c10::IValue as_value(const at::Tensor& tensor, ValueType type) {
+  switch (type) {
+    case ValueType::integer:
+      return tensor.item<int64_t>();
+    case ValueType::number:
+      return tensor.item<double>();
+    case ValueType::boolean:
+      return tensor.item<bool>();
+    default:
+      return tensor;
+  }
+}
+
 }  // namespace shardpipe::graph

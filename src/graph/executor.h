@@ -85,4 +85,7 @@ class Executor {
   bool ready_ = false;
 };
 
+/// A tensor as a value of a graph: itself, or its only element for an integer, number or boolean.
+c10::IValue as_value(const at::Tensor& tensor, ValueType type);
+
 }  // namespace shardpipe::graph

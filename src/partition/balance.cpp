@@ -115,6 +115,18 @@ std::pair<double, CutPoints> best_cuts(const Graph& graph, int stages, F stage_c
   return {best[parts][count], points};
 }
 
+// Bytes that a node adds to those of `seen` values, which it marks.
+int64_t hold(const Graph& graph, size_t node, std::vector<bool>& seen) {
+  double bytes = 0;
+  for (const ValueId id : Graph::operands(graph.nodes[node])) {
+    if (is_held(graph.values[index(id)]) && !seen[index(id)]) {
+      seen[index(id)] = true;
+      bytes += fixed_bytes(graph.values[index(id)]);
+    }
+  }
+  return static_cast<int64_t>(bytes);
+}
+
 [[noreturn]] void refuse_memory(const Graph& graph, int stages, int64_t memory_bytes, const std::string& what) {
   const double least =
       best_cuts(graph, stages, [](size_t, size_t, int64_t bytes) { return static_cast<double>(bytes); }).first;
@@ -122,21 +134,23 @@ std::pair<double, CutPoints> best_cuts(const Graph& graph, int stages, F stage_c
       fmt::format("--pp {} can be cut into stages of {} bytes at most", stages, static_cast<int64_t>(least));
   if (least > static_cast<double>(memory_bytes)) {
     // The least number of stages that fits, filling one after the other.
-    CutPoints points;
-    size_t begin = 0;
-    for (size_t end = 1; end <= graph.nodes.size(); ++end) {
-      if (held_bytes(graph, begin, end) > memory_bytes) {
-        if (end - 1 == begin) {
-          hint += fmt::format(
-              "; a single operator needs {} bytes: no number of stages fits", held_bytes(graph, begin, end));
-          throw Error(ErrorCode::usage, what, hint);
-        }
-        points.push_back(end - 1);
-        begin = end - 1;
-        --end;
+    int needed = 1;
+    int64_t bytes = 0;
+    std::vector<bool> seen(graph.values.size(), false);
+    for (size_t n = 0; n < graph.nodes.size(); ++n) {
+      bytes += hold(graph, n, seen);
+      if (bytes <= memory_bytes) {
+        continue;
+      }
+      seen.assign(graph.values.size(), false);
+      bytes = hold(graph, n, seen);
+      ++needed;
+      if (bytes > memory_bytes) {
+        hint += fmt::format("; a single operator needs {} bytes: no number of stages fits", bytes);
+        throw Error(ErrorCode::usage, what, hint);
       }
     }
-    hint += fmt::format("; --pp {} --split balanced fits", points.size() + 1);
+    hint += fmt::format("; --pp {} --split balanced fits", needed);
   } else {
     hint += ": --split balanced fits";
   }
@@ -212,28 +226,28 @@ CutPoints cut_balanced(const Graph& graph, int stages, const Costs& costs, int64
   return points;
 }
 
-int64_t held_bytes(const Graph& graph, size_t begin, size_t end) {
+int64_t held_bytes(const Graph& graph, const CutPoints& points, int first, int period) {
   std::vector<bool> seen(graph.values.size(), false);
-  double bytes = 0;
-  for (size_t n = begin; n < end; ++n) {
-    for (const ValueId id : Graph::operands(graph.nodes[n])) {
-      if (is_held(graph.values[index(id)]) && !seen[index(id)]) {
-        seen[index(id)] = true;
-        bytes += fixed_bytes(graph.values[index(id)]);
-      }
-    }
-  }
-  return static_cast<int64_t>(bytes);
-}
-
-void check_memory(const Graph& graph, const CutPoints& points, int64_t memory_bytes) {
-  for (size_t stage = 0; stage <= points.size() && memory_bytes > 0; ++stage) {
+  int64_t bytes = 0;
+  for (auto stage = static_cast<size_t>(first); stage <= points.size(); stage += static_cast<size_t>(period)) {
     const size_t begin = stage == 0 ? 0 : points[stage - 1];
     const size_t end = stage == points.size() ? graph.nodes.size() : points[stage];
-    if (const int64_t bytes = held_bytes(graph, begin, end); bytes > memory_bytes) {
+    for (size_t n = begin; n < end; ++n) {
+      bytes += hold(graph, n, seen);
+    }
+  }
+  return bytes;
+}
+
+void check_memory(const Graph& graph, const CutPoints& points, int period, int64_t memory_bytes) {
+  for (int first = 0; first < period && memory_bytes > 0; ++first) {
+    if (const int64_t bytes = held_bytes(graph, points, first, period); bytes > memory_bytes) {
+      const bool alone = first + period > static_cast<int>(points.size());
+      const std::string held =
+          alone ? fmt::format("stage {} holds", first) : fmt::format("stages {}, {}, … hold", first, first + period);
       refuse_memory(
-          graph, static_cast<int>(points.size()) + 1, memory_bytes,
-          fmt::format("stage {} holds {} bytes of weights, --memory is {}", stage, bytes, memory_bytes));
+          graph, period, memory_bytes,
+          fmt::format("{} {} bytes of weights, --memory is {}", held, bytes, memory_bytes));
     }
   }
 }

@@ -25,10 +25,11 @@ Costs cost_model(const graph::Graph& graph, const graph::Dimensions& dimensions 
 /// limit cannot be met, saying what could be.
 CutPoints cut_balanced(const graph::Graph& graph, int stages, const Costs& costs, int64_t memory_bytes = 0);
 
-/// Bytes of the tensors that the nodes from `begin` to `end` hold, each once.
-int64_t held_bytes(const graph::Graph& graph, size_t begin, size_t end);
+/// Bytes of the tensors that the nodes of the stages `first`, `first` + `period`, … hold together, each once.
+int64_t held_bytes(const graph::Graph& graph, const CutPoints& points, int first, int period);
 
-/// Throws Error(usage) naming the stage, its bytes and what would fit when a stage holds more than `memory_bytes`.
-void check_memory(const graph::Graph& graph, const CutPoints& points, int64_t memory_bytes);
+/// Throws Error(usage) naming the stages, their bytes and what would fit when those that are held together, every
+/// `period`th, hold more than `memory_bytes` (0 = no limit).
+void check_memory(const graph::Graph& graph, const CutPoints& points, int period, int64_t memory_bytes);
 
 }  // namespace shardpipe::partition

@@ -127,6 +127,19 @@ CutPoints cut_even(const graph::Graph& graph, int stages) {
   return points;
 }
 
+CutPoints layer_bounds(const graph::Graph& graph) {
+  std::set<size_t> bounds;
+  for (const size_t end : ends_of_pieces(graph, 2)) {
+    bounds.insert(end);
+  }
+  for (const std::string& path : find_layers(graph).paths) {
+    bounds.insert(begin_of(graph, path).value_or(0));
+  }
+  bounds.erase(0);
+  bounds.erase(graph.nodes.size());
+  return {bounds.begin(), bounds.end()};
+}
+
 CutPoints cut_threshold(const graph::Graph& graph, int64_t bytes, int most) {
   CutPoints points;
   std::set<graph::ValueId> held;  // by the stage so far

@@ -20,6 +20,9 @@ std::vector<int64_t> even_sizes(int64_t layers, int stages);
 /// over the nodes that use parameters where it has too few of those.
 CutPoints cut_even(const graph::Graph& graph, int stages);
 
+/// Where each layer (see cut_even) begins and ends, ascending, without 0 and the number of nodes.
+CutPoints layer_bounds(const graph::Graph& graph);
+
 /// Walks over the nodes and cuts before one whose tensors would take the stage above `bytes`; one that alone exceeds it
 /// gets a stage that ends after it. A tensor costs once a stage, parameters and buffers alike. (PiPPy's
 /// split_on_size_threshold, in bytes.) At most `most` stages: what is left belongs to the last one; 0 = any number.

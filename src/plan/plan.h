@@ -1,15 +1,18 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
 #include "graph/graph.h"
 #include "kernels/choice.h"
 #include "mesh/mesh.h"
+#include "partition/balance.h"
 #include "partition/stages.h"
 #include "plan/scalars.h"
 #include "schedule/builders.h"
@@ -53,15 +56,29 @@ struct Plan {
   partition::Stages stages;
 
   mesh::Mesh mesh() const { return {layout.pp, layout.dp, layout.tp}; }
-  /// (producer, consumer) pairs of stages, for the schedule.
+  int num_stages() const { return layout.pp * layout.virtual_stages; }
+  /// The rank along the pipeline that holds the stage.
+  int rank_of_stage(int stage) const { return stage % layout.pp; }
+  /// Those of one such rank, ascending.
+  std::vector<int> stages_of_rank(int rank) const;
+  /// Inputs of the model that a stage uses, and outputs of the model, the hidden ones too, that it computes.
+  std::vector<std::pair<std::string, graph::ValueId>> stage_inputs(int stage) const;
+  std::vector<std::pair<std::string, graph::ValueId>> stage_outputs(int stage) const;
+  /// (producer, consumer) pairs of stages, for the schedule; sorted.
   schedule::StageEdges stage_edges() const;
-  /// Bytes of the parameters that the stage holds, a tied one once.
-  int64_t parameter_bytes(int stage) const;
+  /// Compute and communication actions of one step.
+  schedule::Schedule schedule(int microbatches, bool backward) const;
+  /// Bytes of the parameters that the stages hold together, a tied one once.
+  int64_t parameter_bytes(const std::vector<int>& of_stages) const;
 };
 
+/// What the nodes of a plan's graph cost; the plan is complete but for its cuts.
+using CostFunction = std::function<partition::Costs(const Plan& plan)>;
+
 /// Cuts the model and chooses its kernels. Everything that can be refused is refused here, before any rank loads
-/// weights: throws Error(usage) for layouts that cannot exist.
-Plan make_plan(const ModelDescription& model, const PlanOptions& options);
+/// weights: throws Error(usage) for layouts that cannot exist. `costs` is asked where they decide the cuts; without it
+/// they are the cost model's.
+Plan make_plan(const ModelDescription& model, const PlanOptions& options, const CostFunction& costs = {});
 
 /// Version, hash, JSON, graph text. parse(serialize(p)) is the same plan; throws Error(input) naming `where` when the
 /// text is damaged or of another version.

@@ -6,7 +6,7 @@
 namespace shardpipe::plan {
 namespace {
 
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 
 // FNV-1a: tells a damaged or mixed-up plan, not a forged one.
 uint64_t hash(std::string_view text) {
@@ -21,14 +21,9 @@ Json to_json(const Plan& plan) {
   Json json;
   json["family"] = plan.family;
   json["dtype"] = graph::dtype_name(plan.dtype);
-  json["layout"] = {
-      {"pp", plan.layout.pp},
-      {"dp", plan.layout.dp},
-      {"tp", plan.layout.tp},
-      {"chunks", plan.layout.chunks},
-      {"split", plan.layout.split},
-      {"cuts", plan.layout.cuts},
-      {"schedule", plan.layout.schedule}};
+  json["layout"] = {{"pp", plan.layout.pp},     {"virtual", plan.layout.virtual_stages}, {"dp", plan.layout.dp},
+                    {"tp", plan.layout.tp},     {"chunks", plan.layout.chunks},          {"split", plan.layout.split},
+                    {"cuts", plan.layout.cuts}, {"schedule", plan.layout.schedule}};
   json["threads"] = plan.threads;
   json["kernels"] = plan.kernels;
   json["choice"] = plan.choice.to_json();
@@ -53,6 +48,7 @@ Plan from_json(const Json& json) {
   plan.dtype = graph::parse_dtype(dtype).value();
   const Json& layout = json.at("layout");
   plan.layout.pp = layout.at("pp");
+  plan.layout.virtual_stages = layout.at("virtual");
   plan.layout.dp = layout.at("dp");
   plan.layout.tp = layout.at("tp");
   plan.layout.chunks = layout.at("chunks");

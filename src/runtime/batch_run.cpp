@@ -3,77 +3,24 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
-#include <cstring>
 #include <set>
 
 #include "base/error.h"
+#include "runtime/gradient_gather.h"
+#include "runtime/output_join.h"
 #include "runtime/scalar_join.h"
-#include "schedule/builders.h"
 #include "schedule/validate.h"
 
 namespace shardpipe::runtime {
 namespace {
 
 using graph::ValueId;
-using graph::ValueType;
 
-// Tags behind those of the microbatches' messages, which are numbered from 0.
-constexpr int kRequestTag = 1 << 23;
-constexpr int kInputTag = kRequestTag + 1;
-constexpr int kCountTag = kRequestTag + 2;
-constexpr int kOutputTag = kRequestTag + 3;
-constexpr int kGradientTag = kRequestTag + 4;
-constexpr int64_t kMaxMicrobatches = 1 << 22;
-
-at::Tensor bytes_of(const std::string& text) {
-  at::Tensor tensor = at::empty({static_cast<int64_t>(text.size())}, at::kByte);
-  std::memcpy(tensor.mutable_data_ptr(), text.data(), text.size());
-  return tensor;
-}
-
-std::string text_of(const at::Tensor& bytes) {
-  return {static_cast<const char*>(bytes.const_data_ptr()), static_cast<size_t>(bytes.numel())};
-}
-
-const graph::Graph& part(const Engine& engine, int stage) {
-  return engine.plan().stages.graphs[static_cast<size_t>(stage)];
-}
-
-// Names of the model's inputs that a stage uses.
-std::vector<std::string> stage_inputs(const Engine& engine, int stage) {
-  std::vector<std::string> names;
-  for (const ValueId id : part(engine, stage).inputs) {
-    const graph::Value& value = engine.plan().graph.values[static_cast<size_t>(id)];
-    if (value.kind == graph::ValueKind::input) {
-      names.push_back(value.name);
-    }
-  }
-  return names;
-}
-
-// Names of the model's outputs, and of the hidden ones, that a stage computes.
-std::vector<std::string> stage_outputs(const Engine& engine, int stage) {
-  std::vector<std::string> names;
-  for (const graph::Output& output : part(engine, stage).outputs) {
-    if (output.name != partition::edge_name(output.value)) {
-      names.push_back(output.name);
-    }
-  }
-  return names;
-}
-
-c10::IValue as_type(const at::Tensor& tensor, ValueType type) {
-  switch (type) {
-    case ValueType::integer:
-      return tensor.item<int64_t>();
-    case ValueType::number:
-      return tensor.item<double>();
-    case ValueType::boolean:
-      return tensor.item<bool>();
-    default:
-      return tensor;
-  }
-}
+constexpr int kRequestTag = 0;
+constexpr int kInputTag = 1;
+constexpr int kCountTag = 2;
+constexpr int kOutputTag = 3;
+static_assert(kOutputTag < kGradientTag && kGradientTag < kFirstBatchTag);
 
 at::Tensor as_tensor(const c10::IValue& value) {
   if (value.isTensor()) {
@@ -95,7 +42,7 @@ class Batch : public BatchDriver {
     } else {
       request_ = batch_request_from_json(
           parse_json(text_of(receive_bundle(pipeline_, 1, 0, kRequestTag)[0].value.toTensor()), "the batch of rank 0"));
-      const std::vector<std::string> names = stage_inputs(engine, engine.stage());
+      const std::vector<std::string> names = rank_inputs(pipeline_.rank());
       std::vector<Received> values = receive_bundle(pipeline_, names.size(), 0, kInputTag);
       for (size_t i = 0; i < names.size(); ++i) {
         inputs_[names[i]] = values[i].value.toTensor();
@@ -111,11 +58,9 @@ class Batch : public BatchDriver {
   BatchResult run() {
     const bool gradients = !request_.loss.empty();
     const int microbatches = request_.microbatches();
-    const schedule::StageEdges edges = plan_.stage_edges();
-    const schedule::Schedule lowered =
-        schedule::lower(schedule::fill_drain(plan_.layout.pp, microbatches, gradients), edges);
-    schedule::validate(lowered, edges);
-    const std::vector<schedule::Action>& actions = lowered.ranks[static_cast<size_t>(engine_.stage())];
+    const schedule::Schedule step = plan_.schedule(microbatches, gradients);
+    schedule::validate(step, plan_.stage_edges());
+    const std::vector<schedule::Action>& actions = step.ranks[static_cast<size_t>(engine_.rank())];
     const auto backwards = std::find_if(actions.begin(), actions.end(), [](const schedule::Action& action) {
       return action.kind == schedule::ActionKind::B || action.kind == schedule::ActionKind::RECV_B;
     });
@@ -129,7 +74,8 @@ class Batch : public BatchDriver {
     }
     gather_outputs(result);
     if (gradients) {
-      gather_gradients(result);
+      const comm::ActionScope action(engine_.monitor(), "gradients");
+      result.gradients = gather_gradients(engine_, request_.loss);
     }
     return result;
   }
@@ -137,7 +83,7 @@ class Batch : public BatchDriver {
   c10::IValue input(int microbatch, const std::string& name) override {
     const ValueId id = plan_.graph.find(name);
     const at::Tensor tensor = chunk_of(inputs_.at(name), request_.inputs.at(name), request_, microbatch);
-    return as_type(tensor, plan_.graph.values[static_cast<size_t>(id)].type);
+    return graph::as_value(tensor, plan_.graph.values[static_cast<size_t>(id)].type);
   }
 
   void outputs(int /*microbatch*/, const std::vector<std::pair<std::string, c10::IValue>>& values) override {
@@ -166,7 +112,29 @@ class Batch : public BatchDriver {
   }
 
  private:
-  bool first() const { return engine_.stage() == 0; }
+  bool first() const { return engine_.rank() == 0; }
+
+  // Names of the model's inputs that the stages of a rank use.
+  std::vector<std::string> rank_inputs(int rank) const {
+    std::set<std::string> names;
+    for (const int stage : plan_.stages_of_rank(rank)) {
+      for (const auto& [name, id] : plan_.stage_inputs(stage)) {
+        names.insert(name);
+      }
+    }
+    return {names.begin(), names.end()};
+  }
+
+  // Names of the model's outputs, and of the hidden ones, that the stages of a rank compute.
+  std::vector<std::string> rank_outputs(int rank) const {
+    std::vector<std::string> names;
+    for (const int stage : plan_.stages_of_rank(rank)) {
+      for (const auto& [name, id] : plan_.stage_outputs(stage)) {
+        names.push_back(name);
+      }
+    }
+    return names;
+  }
 
   static void add(StepStats& total, const StepStats& step) {
     total.compute_s += step.compute_s;
@@ -176,8 +144,10 @@ class Batch : public BatchDriver {
 
   void distribute(const NamedTensors& inputs, const RunOptions& options, const InputCheck& check) {
     request_ = request_batch(plan_, inputs, options);
-    if (request_.microbatches() > kMaxMicrobatches) {
-      throw_usage("--chunks is {}, must be at most {}", request_.microbatches(), kMaxMicrobatches);
+    const auto pairs = std::max(1, static_cast<int>(plan_.stage_edges().size()));
+    const int most = (comm::Transport::kMaxTag - kFirstBatchTag) / (2 * pairs);
+    if (request_.microbatches() > most) {
+      throw_usage("--chunks is {}, must be at most {} with these cuts", request_.microbatches(), most);
     }
     for (const int microbatch : {0, request_.microbatches() - 1}) {
       std::map<std::string, at::Tensor> checked;
@@ -193,13 +163,13 @@ class Batch : public BatchDriver {
       const bool aligned = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 64 == 0;
       inputs_[name] = aligned ? tensor : tensor.clone();
     }
-    for (int stage = 1; stage < pipeline_.size(); ++stage) {
-      send_bundle(pipeline_, {bytes_of(to_json(request_).dump())}, stage, kRequestTag);
+    for (int rank = 1; rank < pipeline_.size(); ++rank) {
+      send_bundle(pipeline_, {bytes_of(to_json(request_).dump())}, rank, kRequestTag);
       std::vector<c10::IValue> values;
-      for (const std::string& name : stage_inputs(engine_, stage)) {
+      for (const std::string& name : rank_inputs(rank)) {
         values.emplace_back(inputs_.at(name));
       }
-      send_bundle(pipeline_, values, stage, kInputTag);
+      send_bundle(pipeline_, values, rank, kInputTag);
     }
   }
 
@@ -233,27 +203,27 @@ class Batch : public BatchDriver {
     for (const plan::ScalarTerm& term : loss_terms_) {
       counts.insert(term.count);
     }
-    const auto counts_of = [&](int stage) {
-      std::vector<std::string> names = stage_outputs(engine_, stage);
+    const auto counts_of = [&](int rank) {
+      std::vector<std::string> names = rank_outputs(rank);
       std::erase_if(names, [&](const std::string& name) { return counts.count(name) == 0; });
       return names;
     };
     ScalarValues values;
     std::vector<c10::IValue> sent;
-    for (const std::string& name : counts_of(engine_.stage())) {
+    for (const std::string& name : counts_of(engine_.rank())) {
       values[name] = scalar_values(name);
       sent.emplace_back(values[name]);
     }
     // Everyone tells everyone: the counts are few numbers.
-    for (int stage = 0; stage < pipeline_.size(); ++stage) {
-      if (stage != engine_.stage()) {
-        send_bundle(pipeline_, sent, stage, kCountTag);
+    for (int rank = 0; rank < pipeline_.size(); ++rank) {
+      if (rank != engine_.rank()) {
+        send_bundle(pipeline_, sent, rank, kCountTag);
       }
     }
-    for (int stage = 0; stage < pipeline_.size(); ++stage) {
-      if (stage != engine_.stage()) {
-        const std::vector<std::string> names = counts_of(stage);
-        const std::vector<Received> received = receive_bundle(pipeline_, names.size(), stage, kCountTag);
+    for (int rank = 0; rank < pipeline_.size(); ++rank) {
+      if (rank != engine_.rank()) {
+        const std::vector<std::string> names = counts_of(rank);
+        const std::vector<Received> received = receive_bundle(pipeline_, names.size(), rank, kCountTag);
         for (size_t i = 0; i < names.size(); ++i) {
           values[names[i]] = received[i].value.toTensor();
         }
@@ -264,67 +234,34 @@ class Batch : public BatchDriver {
     }
   }
 
-  at::Tensor joined(const std::string& name, const JoinRule& rule) const {
-    const std::vector<at::Tensor>& values = outputs_.at(name);
-    if (values.size() == 1) {
-      return values.front();
-    }
-    at::Tensor total;
-    switch (rule.merge.kind) {
-      case MergeRule::Kind::last:
-        return values.back();
-      case MergeRule::Kind::cat:
-        if (values.front().dim() <= rule.merge.dim) {
-          throw Error(
-              ErrorCode::usage,
-              fmt::format(
-                  "the output \"{}\" has shape {}: no dimension {} to concatenate", name,
-                  c10::str(values.front().sizes()), rule.merge.dim),
-              fmt::format("use --merge {}=sum, mean or last", name));
-        }
-        return at::cat(values, rule.merge.dim);
-      case MergeRule::Kind::sum:
-        total = values.front();
-        for (size_t m = 1; m < values.size(); ++m) {
-          total = total + values[m];
-        }
-        return total;
-      case MergeRule::Kind::mean:
-        for (size_t m = 0; m < values.size(); ++m) {
-          const at::Tensor weighted = values[m] * row_weights(request_.rows)[m];
-          total = total.defined() ? total + weighted : weighted;
-        }
-        return total;
-    }
-    return total;
-  }
-
   void gather_outputs(BatchResult& result) {
-    const int to = request_.outputs_on_last ? plan_.layout.pp - 1 : 0;
+    const int to = request_.outputs_on_last ? plan_.rank_of_stage(plan_.num_stages() - 1) : 0;
     const comm::ActionScope action(engine_.monitor(), "outputs");
     std::map<std::string, at::Tensor> whole;
     ScalarValues scalars;
     std::map<std::string, at::Tensor> examples;
-    for (int stage = 0; stage < plan_.layout.pp; ++stage) {
-      if (stage != engine_.stage() && to != engine_.stage()) {
+    for (int rank = 0; rank < pipeline_.size(); ++rank) {
+      if (rank != engine_.rank() && to != engine_.rank()) {
         continue;
       }
       // A scalar's values, and one of them for dtype and shape; else the joined output.
-      std::vector<std::string> names = stage_outputs(engine_, stage);
+      std::vector<std::string> names = rank_outputs(rank);
       std::vector<c10::IValue> values;
-      if (stage == engine_.stage()) {
+      if (rank == engine_.rank()) {
         for (const std::string& name : names) {
           const auto rule = request_.outputs.find(name);
           const bool scalar = rule == request_.outputs.end() || rule->second.scalar;
-          values.emplace_back(scalar ? outputs_.at(name).front() : joined(name, rule->second));
+          values.emplace_back(
+              scalar ? outputs_.at(name).front()
+                     : join_output(name, rule->second.merge, outputs_.at(name), request_.rows));
           values.emplace_back(scalar ? scalar_values(name) : at::Tensor());
         }
-        if (to != stage) {
+        if (to != rank) {
           send_bundle(pipeline_, values, to, kOutputTag);
           continue;
         }
       } else {
-        for (Received& received : receive_bundle(pipeline_, 2 * names.size(), stage, kOutputTag)) {
+        for (Received& received : receive_bundle(pipeline_, 2 * names.size(), rank, kOutputTag)) {
           values.push_back(std::move(received.value));
         }
       }
@@ -335,7 +272,7 @@ class Batch : public BatchDriver {
         }
       }
     }
-    if (to != engine_.stage()) {
+    if (to != engine_.rank()) {
       return;
     }
     for (const graph::Output& output : plan_.graph.outputs) {
@@ -351,66 +288,6 @@ class Batch : public BatchDriver {
       }
       result.outputs.emplace_back(output.name, std::move(value));
     }
-  }
-
-  void gather_gradients(BatchResult& result) {
-    const comm::ActionScope action(engine_.monitor(), "gradients");
-    std::vector<c10::IValue> own;
-    for (const ParameterGradient& parameter : engine_.parameter_gradients()) {
-      own.insert(own.end(), parameter.uses.begin(), parameter.uses.end());
-    }
-    if (!first()) {
-      send_bundle(pipeline_, {bytes_of(gradient_list())}, 0, kGradientTag);
-      send_bundle(pipeline_, own, 0, kGradientTag);
-      return;
-    }
-    // Uses in later stages come first, as in the backward of the uncut graph.
-    std::map<ValueId, at::Tensor> totals;
-    const auto add = [&](ValueId id, const c10::IValue& gradient) {
-      if (gradient.isTensor() && gradient.toTensor().defined()) {
-        at::Tensor& total = totals[id];
-        total = total.defined() ? total + gradient.toTensor() : gradient.toTensor();
-      }
-    };
-    for (int stage = plan_.layout.pp - 1; stage > 0; --stage) {
-      const Json list =
-          parse_json(text_of(receive_bundle(pipeline_, 1, stage, kGradientTag)[0].value.toTensor()), "gradients");
-      size_t count = 0;
-      for (const Json& entry : list) {
-        count += entry.at(1).get<size_t>();
-      }
-      const std::vector<Received> values = receive_bundle(pipeline_, count, stage, kGradientTag);
-      auto next = values.begin();
-      for (const Json& entry : list) {
-        for (size_t use = 0; use < entry.at(1).get<size_t>(); ++use, ++next) {
-          add(entry.at(0).get<ValueId>(), next->value);
-        }
-      }
-    }
-    auto next = own.begin();
-    for (const ParameterGradient& parameter : engine_.parameter_gradients()) {
-      for (size_t use = 0; use < parameter.uses.size(); ++use, ++next) {
-        add(parameter.parameter, *next);
-      }
-    }
-    if (totals.empty()) {
-      throw_usage("the loss \"{}\" does not depend on any parameter", request_.loss);
-    }
-    for (const auto& [id, total] : totals) {
-      const graph::Value& value = plan_.graph.values[static_cast<size_t>(id)];
-      result.gradients.emplace_back(value.name, total);
-      for (const std::string& tied : value.tied_names) {
-        result.gradients.emplace_back(tied, total);
-      }
-    }
-  }
-
-  std::string gradient_list() const {
-    Json list = Json::array();
-    for (const ParameterGradient& parameter : engine_.parameter_gradients()) {
-      list.push_back({parameter.parameter, parameter.uses.size()});
-    }
-    return list.dump();
   }
 
   Engine& engine_;

@@ -56,22 +56,18 @@ BatchStage::BatchStage(
     : plan_(plan),
       stage_(stage),
       transport_(std::move(transport)),
-      states_(states),
       gradients_(gradients),
+      pairs_(plan.stage_edges()),
       uses_(separate_uses(plan.stages.graphs[static_cast<size_t>(stage)], values_to_separate(plan, stage, gradients))),
       written_(written_values(plan.stages.graphs[static_cast<size_t>(stage)])),
       executor_(uses_.graph),
+      inputs_(plan.stage_inputs(stage)),
+      outputs_(plan.stage_outputs(stage)),
       microbatches_(static_cast<size_t>(microbatches)) {
   find_peers();
-  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage_)];
-  for (const ValueId id : part.inputs) {
-    if (plan_.graph.values[static_cast<size_t>(id)].kind == ValueKind::input) {
-      inputs_.emplace_back(part.values[static_cast<size_t>(id)].name, id);
-    }
-  }
-  for (const graph::Output& output : part.outputs) {
-    if (output.name != partition::edge_name(output.value)) {
-      outputs_.emplace_back(output.name, output.value);
+  for (const ValueId id : plan_.stages.graphs[static_cast<size_t>(stage_)].used_tensors()) {
+    if (const auto state = states.find(id); state != states.end()) {
+      states_.emplace(id, state->second);
     }
   }
   set_tensors(tensors);
@@ -97,7 +93,12 @@ void BatchStage::find_peers() {
 }
 
 void BatchStage::set_tensors(const std::map<ValueId, at::Tensor>& tensors) {
-  for (const auto& [id, tensor] : tensors) {
+  for (const ValueId id : plan_.stages.graphs[static_cast<size_t>(stage_)].used_tensors()) {
+    const auto held = tensors.find(id);
+    if (held == tensors.end()) {
+      continue;  // a state
+    }
+    const at::Tensor& tensor = held->second;
     const graph::Value& value = plan_.graph.values[static_cast<size_t>(id)];
     const bool differentiable = gradients_ && c10::isFloatingType(tensor.scalar_type()) &&
                                 value.kind == ValueKind::parameter && plan_.frozen.count(value.name) == 0;
@@ -115,13 +116,17 @@ void BatchStage::set_tensors(const std::map<ValueId, at::Tensor>& tensors) {
   }
 }
 
-int BatchStage::tag(int microbatch, bool backward) const {
-  return 2 * microbatch + (backward ? 1 : 0);
+int BatchStage::tag(int microbatch, int from_stage, int to_stage, bool backward) const {
+  // Two ranks may hold several pairs of stages.
+  const auto pair = std::lower_bound(pairs_.begin(), pairs_.end(), std::pair(from_stage, to_stage)) - pairs_.begin();
+  const int slot = microbatch * static_cast<int>(pairs_.size()) + static_cast<int>(pair);
+  return kFirstBatchTag + 2 * slot + (backward ? 1 : 0);
 }
 
 void BatchStage::receive_forward(int number) {
   for (const Peer& peer : producers_) {
-    std::vector<Received> values = receive_bundle(transport_, peer.values.size(), peer.stage, tag(number, false));
+    std::vector<Received> values = receive_bundle(
+        transport_, peer.values.size(), plan_.rank_of_stage(peer.stage), tag(number, peer.stage, stage_, false));
     for (size_t i = 0; i < values.size(); ++i) {
       microbatch(number).received[peer.values[i]] = std::move(values[i]);
     }
@@ -202,7 +207,7 @@ int64_t BatchStage::send_forward(int number) {
     for (const ValueId id : peer.values) {
       values.push_back(at.sent.at(id));
     }
-    bytes += send_bundle(transport_, values, peer.stage, tag(number, false));
+    bytes += send_bundle(transport_, values, plan_.rank_of_stage(peer.stage), tag(number, stage_, peer.stage, false));
   }
   if (!gradients_) {
     at.sent.clear();
@@ -213,8 +218,8 @@ int64_t BatchStage::send_forward(int number) {
 void BatchStage::receive_backward(int number) {
   // Later consumers come first in the sums, as in the backward of the uncut graph.
   for (auto peer = consumers_.rbegin(); peer != consumers_.rend(); ++peer) {
-    const std::vector<Received> gradients =
-        receive_bundle(transport_, peer->num_gradients(), peer->stage, tag(number, true));
+    const std::vector<Received> gradients = receive_bundle(
+        transport_, peer->num_gradients(), plan_.rank_of_stage(peer->stage), tag(number, stage_, peer->stage, true));
     auto next = gradients.begin();
     for (size_t i = 0; i < peer->values.size(); ++i) {
       std::vector<at::Tensor>& list = microbatch(number).gradients[peer->values[i]];
@@ -281,7 +286,7 @@ int64_t BatchStage::send_backward(int number) {
       list.resize(peer.gradients[i]);  // none for what requires no grad
       values.insert(values.end(), list.begin(), list.end());
     }
-    bytes += send_bundle(transport_, values, peer.stage, tag(number, true));
+    bytes += send_bundle(transport_, values, plan_.rank_of_stage(peer.stage), tag(number, peer.stage, stage_, true));
   }
   at.returned.clear();
   return bytes;

@@ -14,6 +14,9 @@
 
 namespace shardpipe::runtime {
 
+/// Tags from here on are those of the microbatches' messages; below they are free for a batch's others.
+constexpr int kFirstBatchTag = 8;
+
 /// The gradient of one parameter of a stage: of each of its uses, in the order in which they are added; an undefined
 /// tensor for a use that the loss does not depend on.
 struct ParameterGradient {
@@ -26,7 +29,8 @@ struct ParameterGradient {
 /// gradients go back to where it came from.
 class BatchStage {
  public:
-  /// `tensors`: the stage's parameters and buffers. `states`: its shared states, which the batch updates.
+  /// `tensors`: parameters and buffers. `states`: shared states, which the batch updates. The stage takes those that it
+  /// uses.
   BatchStage(
       const plan::Plan& plan,
       int stage,
@@ -67,14 +71,15 @@ class BatchStage {
   void set_tensors(const std::map<graph::ValueId, at::Tensor>& tensors);
   void set_received(Microbatch& at);
   void set_states();
-  int tag(int microbatch, bool backward) const;
+  int tag(int microbatch, int from_stage, int to_stage, bool backward) const;
   Microbatch& microbatch(int number) { return microbatches_[static_cast<size_t>(number)]; }
 
   const plan::Plan& plan_;
   int stage_;
   comm::Transport transport_;
-  std::map<graph::ValueId, at::Tensor>& states_;
+  std::map<graph::ValueId, at::Tensor&> states_;
   bool gradients_;
+  schedule::StageEdges pairs_;   // of the plan
   std::vector<Peer> producers_;  // stages before this one that send to it, in order
   std::vector<Peer> consumers_;
   SeparatedUses uses_;

@@ -187,4 +187,14 @@ std::vector<Received> receive_bundle(const comm::Transport& transport, size_t co
   return values;
 }
 
+at::Tensor bytes_of(const std::string& text) {
+  at::Tensor tensor = at::empty({static_cast<int64_t>(text.size())}, at::kByte);
+  std::memcpy(tensor.mutable_data_ptr(), text.data(), text.size());
+  return tensor;
+}
+
+std::string text_of(const at::Tensor& bytes) {
+  return {static_cast<const char*>(bytes.const_data_ptr()), static_cast<size_t>(bytes.numel())};
+}
+
 }  // namespace shardpipe::runtime

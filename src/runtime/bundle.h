@@ -3,6 +3,7 @@
 #include <ATen/core/ivalue.h>
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "comm/transport.h"
@@ -23,5 +24,9 @@ struct Received {
 
 /// What send_bundle sent: as many values as were given to it.
 std::vector<Received> receive_bundle(const comm::Transport& transport, size_t count, int src, int tag);
+
+/// A text as a tensor of its bytes, and back.
+at::Tensor bytes_of(const std::string& text);
+std::string text_of(const at::Tensor& bytes);
 
 }  // namespace shardpipe::runtime

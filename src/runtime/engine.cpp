@@ -1,7 +1,6 @@
 #include "runtime/engine.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 #include <c10/core/GradMode.h>
 #include <c10/core/InferenceMode.h>
 
@@ -20,13 +19,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// A buffer of the message's shape, the old one where it fits: a step of decoding looks like the one before.
-void fit(at::Tensor& buffer, const std::vector<int64_t>& shape, at::ScalarType dtype) {
-  if (!buffer.defined() || buffer.sizes() != at::IntArrayRef(shape) || buffer.scalar_type() != dtype) {
-    buffer = at::empty(shape, at::TensorOptions(dtype));
-  }
-}
-
 }  // namespace
 
 Seat seat_of(comm::World& world) {
@@ -34,198 +26,84 @@ Seat seat_of(comm::World& world) {
 }
 
 Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
-    : plan_(plan),
-      source_(std::move(tensors)),
-      seat_(std::move(seat)),
-      executor_(plan_.stages.graphs[static_cast<size_t>(stage())]) {
+    : plan_(plan), seat_(std::move(seat)), weights_(plan_, std::move(tensors)), stages_(plan_.stages_of_rank(rank())) {
   at::set_num_threads(plan_.threads);
-  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage())];
-  for (size_t e = 0; e < plan_.stages.edges.size(); ++e) {
-    const partition::Edge& edge = plan_.stages.edges[e];
-    if (edge.to_stage == stage()) {
-      incoming_.push_back(e);
-    } else if (edge.from_stage == stage()) {
-      outgoing_.push_back(e);
-    }
-  }
-  for (const graph::ValueId id : part.inputs) {
-    // An edge's value is an input of the stage, but no input of the model.
-    if (plan_.graph.values[static_cast<size_t>(id)].kind == graph::ValueKind::input) {
-      inputs_.emplace_back(part.values[static_cast<size_t>(id)].name, id);
-    }
-  }
-  for (const graph::Output& output : part.outputs) {
-    if (output.name != partition::edge_name(output.value)) {
-      outputs_.emplace_back(output.name, output.value);
-    }
-  }
-  for (const std::string& path : plan_.checkpoints) {
-    checkpoints_.push_back(checkpoint::Checkpoint::open(path));
-  }
   load_weights();
 }
 
-at::Tensor Engine::load(const graph::Value& value) const {
-  if (value.content.defined()) {
-    return value.content;
-  }
-  const auto source = plan_.weights.find(value.name);
-  if (source == plan_.weights.end() && source_) {
-    return source_(value.name);
-  }
-  if (source == plan_.weights.end()) {
-    throw_internal("the plan has no source for the weight \"{}\"", value.name);
-  }
-  const checkpoint::Checkpoint& checkpoint = *checkpoints_.at(static_cast<size_t>(source->second.checkpoint));
-  at::Tensor weight = checkpoint.load(source->second.name, *value.dtype);
-  if (value.shape && weight.sizes() != at::IntArrayRef(graph::evaluate(*value.shape, {}))) {
-    throw_input(
-        "the weight \"{}\" in {} has shape {}, the plan was made for {}", source->second.name,
-        checkpoint.path().string(), c10::str(weight.sizes()), graph::to_string(*value.shape));
-  }
-  return weight;
-}
-
 void Engine::load_weights() {
-  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage())];
-  for (const graph::ValueId id : part.used_tensors()) {
-    const graph::Value& value = part.values[static_cast<size_t>(id)];
-    if (value.kind != graph::ValueKind::state) {
-      tensors_[id] = load(value);
-      executor_.set(id, tensors_[id]);
-    } else if (value.state == graph::StateKind::per_sequence) {
-      states_.push_back(id);
-    } else {
-      shared_[id] = load(value).clone();  // the file is not written to
-      executor_.set(id, shared_[id]);
+  for (const int stage : stages_) {
+    const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage)];
+    for (const graph::ValueId id : part.used_tensors()) {
+      const graph::Value& value = part.values[static_cast<size_t>(id)];
+      if (tensors_.count(id) > 0 || shared_.count(id) > 0) {
+        continue;  // another stage of this rank uses it too
+      }
+      if (value.kind != graph::ValueKind::state) {
+        tensors_[id] = weights_.load(value);
+      } else if (value.state == graph::StateKind::shared) {
+        shared_[id] = weights_.load(value).clone();  // the file is not written to
+      }
     }
   }
-}
-
-int64_t Engine::resident_weight_bytes() const {
-  int64_t bytes = 0;
-  for (const auto& checkpoint : checkpoints_) {
-    bytes += static_cast<int64_t>(checkpoint->resident_bytes());
-  }
-  return bytes;
 }
 
 void Engine::reset_states(const std::vector<graph::Dimensions>& lanes) {
-  const c10::InferenceMode inference;
-  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage())];
-  lanes_.clear();
-  for (const graph::Dimensions& dimensions : lanes) {
-    Lane& made = lanes_.emplace_back();
-    for (const graph::ValueId id : states_) {
-      const graph::Value& value = part.values[static_cast<size_t>(id)];
-      made.states.push_back(at::empty(graph::evaluate(*value.shape, dimensions), at::TensorOptions(*value.dtype)));
-    }
-    made.values.resize(incoming_.size());
-    made.results.resize(outgoing_.size());
+  std::map<graph::ValueId, at::Tensor> tensors = tensors_;
+  tensors.insert(shared_.begin(), shared_.end());
+  for (const int stage : stages_) {
+    token_stages_.try_emplace(stage, plan_, stage, seat_.pipeline, tensors).first->second.reset_states(lanes);
   }
-}
-
-int Engine::tag(int microbatch, size_t edge) const {
-  // Tag 0.. of each lane: its tokens; then its edges.
-  return static_cast<int>(static_cast<size_t>(microbatch) + lanes_.size() * (edge + 1));
+  tokens_.clear();
+  tokens_.resize(lanes.size());
 }
 
 comm::ActionPlace Engine::place(const Action& action) const {
+  const std::vector<int>& ranks = seat_.pipeline.ranks();
+  const auto rank_of = [&](int stage) { return ranks[static_cast<size_t>(plan_.rank_of_stage(stage))]; };
   comm::ActionPlace place{action.stage, action.microbatch, -1, -1};
-  if (action.kind == ActionKind::RECV_F && !incoming_.empty()) {
-    place.from = seat_.pipeline.ranks()[static_cast<size_t>(plan_.stages.edges[incoming_[0]].from_stage)];
-  } else if (action.kind == ActionKind::RECV_T) {
-    place.from = seat_.pipeline.ranks().back();
-  } else if (action.kind == ActionKind::RECV_B && !outgoing_.empty()) {
-    place.from = seat_.pipeline.ranks()[static_cast<size_t>(plan_.stages.edges[outgoing_.back()].to_stage)];
-  } else if (action.kind == ActionKind::SEND_F && !outgoing_.empty()) {
-    place.to = seat_.pipeline.ranks()[static_cast<size_t>(plan_.stages.edges[outgoing_[0]].to_stage)];
-  } else if (action.kind == ActionKind::SEND_B && !incoming_.empty()) {
-    place.to = seat_.pipeline.ranks()[static_cast<size_t>(plan_.stages.edges[incoming_[0]].from_stage)];
+  if (action.kind == ActionKind::RECV_T) {
+    place.from = rank_of(plan_.num_stages() - 1);
+  }
+  for (const partition::Edge& edge : plan_.stages.edges) {
+    if (edge.to_stage == action.stage && action.kind == ActionKind::RECV_F && place.from < 0) {
+      place.from = rank_of(edge.from_stage);
+    } else if (edge.to_stage == action.stage && action.kind == ActionKind::SEND_B && place.to < 0) {
+      place.to = rank_of(edge.from_stage);
+    } else if (edge.from_stage == action.stage && action.kind == ActionKind::SEND_F && place.to < 0) {
+      place.to = rank_of(edge.to_stage);
+    } else if (edge.from_stage == action.stage && action.kind == ActionKind::RECV_B) {
+      place.from = rank_of(edge.to_stage);
+    }
   }
   return place;
 }
 
-void Engine::forward(int microbatch, TokenDriver& driver) {
-  Lane& at = lane(microbatch);
-  for (const auto& [name, id] : inputs_) {
-    executor_.set(id, driver.input(microbatch, name));
-  }
-  for (size_t i = 0; i < incoming_.size(); ++i) {
-    executor_.set(plan_.stages.edges[incoming_[i]].value, at.values[i].buffer);
-  }
-  for (size_t i = 0; i < states_.size(); ++i) {
-    executor_.set(states_[i], at.states[i]);
-  }
-  executor_.run();
-  for (size_t i = 0; i < outgoing_.size(); ++i) {
-    at.results[i] = executor_.get(plan_.stages.edges[outgoing_[i]].value).toTensor().contiguous();
-  }
-  if (!outputs_.empty()) {
-    std::vector<std::pair<std::string, c10::IValue>> values;
-    for (const auto& [name, id] : outputs_) {
-      values.emplace_back(name, executor_.get(id));
-    }
-    driver.outputs(microbatch, values);
-  }
-  executor_.release_results();
-}
-
-int64_t Engine::send_values(int microbatch) {
-  Lane& at = lane(microbatch);
-  int64_t bytes = 0;
-  for (size_t i = 0; i < outgoing_.size(); ++i) {
-    bytes += static_cast<int64_t>(at.results[i].nbytes());
-    seat_.pipeline.isend(at.results[i], plan_.stages.edges[outgoing_[i]].to_stage, tag(microbatch, outgoing_[i]));
-    at.results[i].reset();
-  }
-  return bytes;
-}
-
-void Engine::post_values(int microbatch, TokenDriver& driver) {
-  Lane& at = lane(microbatch);
-  for (size_t i = 0; i < incoming_.size(); ++i) {
-    const partition::Edge& edge = plan_.stages.edges[incoming_[i]];
-    const graph::Value& value = plan_.graph.values[static_cast<size_t>(edge.value)];
-    Arrival& arrival = at.values[i];
-    if (!arrival.posted) {
-      fit(arrival.buffer, graph::evaluate(*value.shape, driver.dimensions(microbatch)), *value.dtype);
-      arrival.message = seat_.pipeline.irecv(arrival.buffer, edge.from_stage, tag(microbatch, incoming_[i]));
-      arrival.posted = true;
-    }
-  }
-}
-
-void Engine::receive_values(int microbatch, TokenDriver& driver) {
-  post_values(microbatch, driver);
-  for (Arrival& arrival : lane(microbatch).values) {
-    arrival.message.wait();
-    arrival.posted = false;
-  }
-}
-
 void Engine::post_tokens(int microbatch, TokenDriver& driver) {
-  Arrival& arrival = lane(microbatch).tokens;
-  if (!arrival.posted) {
-    arrival.message = seat_.pipeline.irecv(driver.tokens(microbatch), plan_.layout.pp - 1, microbatch);
-    arrival.posted = true;
+  Tokens& tokens = tokens_[static_cast<size_t>(microbatch)];
+  if (!tokens.posted) {
+    const int last = plan_.rank_of_stage(plan_.num_stages() - 1);
+    tokens.message = seat_.pipeline.irecv(driver.tokens(microbatch), last, microbatch);
+    tokens.posted = true;
   }
 }
 
 void Engine::receive_tokens(int microbatch, TokenDriver& driver) {
   post_tokens(microbatch, driver);
-  Arrival& arrival = lane(microbatch).tokens;
-  arrival.message.wait();
-  arrival.posted = false;
+  Tokens& tokens = tokens_[static_cast<size_t>(microbatch)];
+  tokens.message.wait();
+  tokens.posted = false;
   driver.advance(microbatch);
 }
 
 int64_t Engine::send_tokens(int microbatch, TokenDriver& driver) {
   int64_t bytes = 0;
   const at::Tensor tokens = driver.tokens(microbatch);
-  for (int peer = 0; peer + 1 < plan_.layout.pp; ++peer) {
-    seat_.pipeline.isend(tokens, peer, microbatch);
-    bytes += static_cast<int64_t>(tokens.nbytes());
+  for (int peer = 0; peer < plan_.layout.pp; ++peer) {
+    if (peer != rank()) {
+      seat_.pipeline.isend(tokens, peer, microbatch);
+      bytes += static_cast<int64_t>(tokens.nbytes());
+    }
   }
   driver.advance(microbatch);
   return bytes;
@@ -234,22 +112,23 @@ int64_t Engine::send_tokens(int microbatch, TokenDriver& driver) {
 void Engine::execute(const Action& action, TokenDriver& driver, StepStats& stats) {
   const Clock::time_point start = Clock::now();
   const int microbatch = action.microbatch;
+  TokenStage& stage = token_stages_.at(action.stage);
   switch (action.kind) {
     case ActionKind::F:
-      forward(microbatch, driver);
+      stage.forward(microbatch, driver);
       stats.compute_s += seconds_since(start);
-      if (!is_last_stage()) {
+      if (!has_last_stage()) {
         post_tokens(microbatch, driver);
       }
       return;
     case ActionKind::SEND_F:
-      stats.bytes_sent += send_values(microbatch);
+      stats.bytes_sent += stage.send(microbatch);
       return;
     case ActionKind::SEND_T:
       stats.bytes_sent += send_tokens(microbatch, driver);
       break;
     case ActionKind::RECV_F:
-      receive_values(microbatch, driver);
+      stage.receive(microbatch, driver);
       stats.wait_s += seconds_since(start);
       return;
     case ActionKind::RECV_T:
@@ -263,33 +142,36 @@ void Engine::execute(const Action& action, TokenDriver& driver, StepStats& stats
   }
   // The lane's next step is known now: its values may come.
   if (driver.active(microbatch)) {
-    post_values(microbatch, driver);
+    for (auto& [number, held] : token_stages_) {
+      held.post(microbatch, driver);
+    }
   }
 }
 
 void Engine::execute(const Action& action, BatchDriver& driver, StepStats& stats) {
   const Clock::time_point start = Clock::now();
+  BatchStage& stage = batch_stages_.at(action.stage);
   switch (action.kind) {
     case ActionKind::F:
-      batch_->forward(action.microbatch, driver);
+      stage.forward(action.microbatch, driver);
       stats.compute_s += seconds_since(start);
       return;
     case ActionKind::B:
-      batch_->backward(action.microbatch, driver);
+      stage.backward(action.microbatch, driver);
       stats.compute_s += seconds_since(start);
       return;
     case ActionKind::SEND_F:
-      stats.bytes_sent += batch_->send_forward(action.microbatch);
+      stats.bytes_sent += stage.send_forward(action.microbatch);
       return;
     case ActionKind::SEND_B:
-      stats.bytes_sent += batch_->send_backward(action.microbatch);
+      stats.bytes_sent += stage.send_backward(action.microbatch);
       return;
     case ActionKind::RECV_F:
-      batch_->receive_forward(action.microbatch);
+      stage.receive_forward(action.microbatch);
       stats.wait_s += seconds_since(start);
       return;
     case ActionKind::RECV_B:
-      batch_->receive_backward(action.microbatch);
+      stage.receive_backward(action.microbatch);
       stats.wait_s += seconds_since(start);
       return;
     case ActionKind::SEND_T:
@@ -299,11 +181,14 @@ void Engine::execute(const Action& action, BatchDriver& driver, StepStats& stats
 }
 
 void Engine::begin_batch(int microbatches, bool gradients) {
-  batch_.emplace(plan_, stage(), seat_.pipeline, tensors_, shared_, microbatches, gradients);
+  batch_stages_.clear();
+  for (const int stage : stages_) {
+    batch_stages_.try_emplace(stage, plan_, stage, seat_.pipeline, tensors_, shared_, microbatches, gradients);
+  }
 }
 
-std::vector<ParameterGradient> Engine::parameter_gradients() const {
-  return batch_->parameter_gradients();
+std::vector<ParameterGradient> Engine::parameter_gradients(int stage) const {
+  return batch_stages_.at(stage).parameter_gradients();
 }
 
 template <typename F>

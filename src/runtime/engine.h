@@ -3,17 +3,15 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
-#include <memory>
-#include <optional>
 #include <vector>
 
-#include "checkpoint/folder.h"
 #include "comm/transport.h"
 #include "comm/world.h"
-#include "graph/executor.h"
 #include "plan/plan.h"
 #include "runtime/batch_stage.h"
 #include "runtime/driver.h"
+#include "runtime/token_stage.h"
+#include "runtime/weights.h"
 #include "schedule/action.h"
 #include "shardpipe/options.h"
 
@@ -22,29 +20,27 @@ namespace shardpipe::runtime {
 /// A rank's place in the pipeline.
 struct Seat {
   int rank = 0;              ///< in the world
-  comm::Transport pipeline;  ///< along the pp axis: its ranks are stages
+  comm::Transport pipeline;  ///< along the pp axis
   comm::Monitor* monitor = nullptr;
 };
 Seat seat_of(comm::World& world);
 
-/// A weight that no file holds, by name.
-using TensorSource = std::function<at::Tensor(const std::string& name)>;
-
-/// Holds this rank's stage of a plan and executes schedule actions: the only thing that runs a model.
+/// Holds this rank's stages of a plan and executes schedule actions: the only thing that runs a model.
 /// One compute thread calls it.
 class Engine {
  public:
-  /// Loads the weights of this rank's stage, and nothing else, from the plan's checkpoints, or from `tensors` where the
-  /// plan names no checkpoint for them. Sets the number of threads of the process to the plan's. Throws Error(input)
-  /// when a checkpoint contradicts the plan.
+  /// Loads the weights of this rank's stages, and nothing else, from the plan's checkpoints, or from `tensors` where
+  /// the plan names no checkpoint for them. Sets the number of threads of the process to the plan's. Throws
+  /// Error(input) when a checkpoint contradicts the plan.
   Engine(const plan::Plan& plan, Seat seat, TensorSource tensors = {});
 
   const plan::Plan& plan() const { return plan_; }
   const comm::Transport& pipeline() const { return seat_.pipeline; }
   comm::Monitor& monitor() const { return *seat_.monitor; }
-  int stage() const { return seat_.pipeline.rank(); }
+  /// This rank's number along the pipeline.
+  int rank() const { return seat_.pipeline.rank(); }
   /// Whether this rank computes the model's outputs.
-  bool is_last_stage() const { return stage() + 1 == plan_.layout.pp; }
+  bool has_last_stage() const { return plan_.rank_of_stage(plan_.num_stages() - 1) == rank(); }
 
   /// Makes the per-sequence states (KV caches) of `lanes.size()` lanes, each with the named dimensions given; what was
   /// in them before is gone. Memory is taken when it is first written.
@@ -57,58 +53,39 @@ class Engine {
   /// left in the shared states.
   void begin_batch(int microbatches, bool gradients);
   StepStats run(const std::vector<schedule::Action>& actions, BatchDriver& driver);
-  /// Of this stage's parameters, over the backwards of the batch.
-  std::vector<ParameterGradient> parameter_gradients() const;
+  /// Of the parameters of a stage of this rank, over the backwards of the batch.
+  std::vector<ParameterGradient> parameter_gradients(int stage) const;
 
-  int64_t parameter_bytes() const { return plan_.parameter_bytes(stage()); }
+  int64_t parameter_bytes() const { return plan_.parameter_bytes(stages_); }
   /// Bytes of the checkpoints' mappings that this process has touched.
-  int64_t resident_weight_bytes() const;
+  int64_t resident_weight_bytes() const { return weights_.resident_bytes(); }
 
  private:
-  /// What arrives over one edge; posted as soon as its shape is known, so that the sender need not wait.
-  struct Arrival {
-    at::Tensor buffer;
+  /// The tokens of one lane, on their way from the last stage's rank.
+  struct Tokens {
     comm::MessageHandle message;
     bool posted = false;
   };
-  struct Lane {
-    std::vector<at::Tensor> states;   // as states_
-    std::vector<Arrival> values;      // as incoming_
-    std::vector<at::Tensor> results;  // as outgoing_values_, between F and SEND_F
-    Arrival tokens;
-  };
 
   void load_weights();
-  at::Tensor load(const graph::Value& value) const;
   template <typename F>
   void run_action(const schedule::Action& action, F execute);
   void execute(const schedule::Action& action, TokenDriver& driver, StepStats& stats);
   void execute(const schedule::Action& action, BatchDriver& driver, StepStats& stats);
-  void forward(int microbatch, TokenDriver& driver);
-  int64_t send_values(int microbatch);
   int64_t send_tokens(int microbatch, TokenDriver& driver);
-  void receive_values(int microbatch, TokenDriver& driver);
   void receive_tokens(int microbatch, TokenDriver& driver);
-  void post_values(int microbatch, TokenDriver& driver);
   void post_tokens(int microbatch, TokenDriver& driver);
   comm::ActionPlace place(const schedule::Action& action) const;
-  int tag(int microbatch, size_t edge) const;
-  Lane& lane(int microbatch) { return lanes_[static_cast<size_t>(microbatch)]; }
 
   plan::Plan plan_;
-  TensorSource source_;
   Seat seat_;
-  std::vector<std::shared_ptr<const checkpoint::Checkpoint>> checkpoints_;
-  std::map<graph::ValueId, at::Tensor> tensors_;  // parameters and buffers of the stage
-  std::map<graph::ValueId, at::Tensor> shared_;   // its shared states
-  graph::Executor executor_;
-  std::vector<std::pair<std::string, graph::ValueId>> inputs_;   // of the model, that this stage uses
-  std::vector<std::pair<std::string, graph::ValueId>> outputs_;  // of the model, that this stage computes
-  std::vector<size_t> incoming_;        // edges into this stage: indices into plan_.stages.edges
-  std::vector<size_t> outgoing_;        // edges out of it
-  std::vector<graph::ValueId> states_;  // per lane
-  std::vector<Lane> lanes_;
-  std::optional<BatchStage> batch_;
+  Weights weights_;
+  std::vector<int> stages_;                       // of this rank
+  std::map<graph::ValueId, at::Tensor> tensors_;  // their parameters and buffers
+  std::map<graph::ValueId, at::Tensor> shared_;   // their shared states
+  std::map<int, TokenStage> token_stages_;        // made when first used
+  std::vector<Tokens> tokens_;                    // by lane
+  std::map<int, BatchStage> batch_stages_;        // of the last batch
 };
 
 }  // namespace shardpipe::runtime

@@ -6,20 +6,24 @@
 
 namespace shardpipe::schedule {
 
-Schedule fill_drain(int num_stages, int num_microbatches, bool backward) {
+Schedule fill_drain(int num_stages, int num_microbatches, bool backward, int num_ranks) {
   if (num_stages < 1 || num_microbatches < 1) {
     throw_usage("a schedule of {} stages and {} microbatches: both must be at least 1", num_stages, num_microbatches);
   }
+  const int ranks = num_ranks == 0 ? num_stages : num_ranks;
   Schedule schedule{num_stages, num_microbatches, {}, {}};
-  for (int stage = 0; stage < num_stages; ++stage) {
-    schedule.rank_of_stage.push_back(stage);
-    auto& actions = schedule.ranks.emplace_back();
+  schedule.ranks.resize(static_cast<size_t>(ranks));
+  const auto add = [&](int stage, ActionKind kind) {
     for (int microbatch = 0; microbatch < num_microbatches; ++microbatch) {
-      actions.push_back({stage, ActionKind::F, microbatch});
+      schedule.ranks[static_cast<size_t>(stage % ranks)].push_back({stage, kind, microbatch});
     }
-    for (int microbatch = 0; backward && microbatch < num_microbatches; ++microbatch) {
-      actions.push_back({stage, ActionKind::B, microbatch});
-    }
+  };
+  for (int stage = 0; stage < num_stages; ++stage) {
+    schedule.rank_of_stage.push_back(stage % ranks);
+    add(stage, ActionKind::F);
+  }
+  for (int stage = num_stages - 1; stage >= 0 && backward; --stage) {
+    add(stage, ActionKind::B);
   }
   return schedule;
 }

@@ -7,9 +7,10 @@
 
 namespace shardpipe::schedule {
 
-/// Fill-drain (GPipe): stage s on rank s; each rank runs its forwards in microbatch order and, where asked for, its
-/// backwards in microbatch order after all of them. Throws Error(usage) when a number is below 1.
-Schedule fill_drain(int num_stages, int num_microbatches, bool backward = false);
+/// Fill-drain (GPipe), stage s on rank s mod num_ranks (0 = as many as stages): each rank runs the forwards of its
+/// stages, those of one stage in microbatch order, and, where asked for, after all of them the backwards, last stage
+/// first. Throws Error(usage) when a number is below 1.
+Schedule fill_drain(int num_stages, int num_microbatches, bool backward = false, int num_ranks = 0);
 
 /// (producing stage, consuming stage): at least one value goes from the one to the other.
 using StageEdges = std::vector<std::pair<int, int>>;

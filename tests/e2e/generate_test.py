@@ -103,6 +103,10 @@ class SmolLM2(unittest.TestCase):
         self.assertEqual(logprobs("--pp", 3, "--chunks", 2), whole)
         self.assertEqual(logprobs("--pp", 2, "--chunks", 2, "--cuts", "model.layers.18"), whole)
         self.assertEqual(logprobs("--pp", 2, "--chunks", 2, "--cuts", "<lm_head"), whole)
+        for pp, virtual in ((1, 3), (2, 2), (3, 5)):
+            with self.subTest(pp=pp, virtual=virtual):
+                self.assertEqual(logprobs("--pp", pp, "--virtual", virtual, "--chunks", 2), whole)
+        self.assertEqual(logprobs("--pp", 2, "--chunks", 2, "--split", "balanced", "--profile"), whole)
 
     def test_bytes_sent_equal_the_formula(self):
         """A stage sends rows x hidden floats a step, the last one 16 bytes a row to each other rank."""

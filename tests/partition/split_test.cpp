@@ -172,9 +172,8 @@ TEST(Balanced, IsOptimalForItsCosts) {
     const int64_t memory = random() % 2 == 0 ? 0 : 40 + 4 * static_cast<int64_t>(random() % 40);
     CutPoints tried;
     const auto fits = [&] {
-      for (size_t stage = 0; stage <= tried.size() && memory > 0; ++stage) {
-        const size_t begin = stage == 0 ? 0 : tried[stage - 1];
-        if (held_bytes(graph, begin, stage == tried.size() ? count : tried[stage]) > memory) {
+      for (int stage = 0; stage < stages && memory > 0; ++stage) {
+        if (held_bytes(graph, tried, stage, stages) > memory) {
           return false;
         }
       }
@@ -188,7 +187,7 @@ TEST(Balanced, IsOptimalForItsCosts) {
     const CutPoints points = cut_balanced(graph, stages, costs, memory);
     EXPECT_EQ(points.size() + 1, static_cast<size_t>(stages));
     EXPECT_EQ(slowest(points, costs), best);
-    EXPECT_NO_THROW(check_memory(graph, points, memory));
+    EXPECT_NO_THROW(check_memory(graph, points, stages, memory));
   }
 }
 
@@ -217,11 +216,21 @@ TEST(Balanced, DoesNotCutThroughAWrittenState) {
       error_of([&] { cut_balanced(graph, 3, cost_model(graph)); }).message(), HasSubstr("cannot be cut into 3 stages"));
 }
 
+TEST(Memory, IsThatOfStagesHeldTogether) {
+  const graph::Graph graph = layers_of({10, 20, 30, 40});
+  EXPECT_EQ(held_bytes(graph, {1, 2, 3}, 0, 2), 160);
+  EXPECT_EQ(held_bytes(graph, {1, 2, 3}, 1, 2), 240);
+  EXPECT_NO_THROW(check_memory(graph, {1, 2, 3}, 2, 240));
+  EXPECT_THAT(
+      error_of([&] { check_memory(graph, {1, 2, 3}, 2, 239); }).message(),
+      HasSubstr("stages 1, 3, … hold 240 bytes of weights, --memory is 239"));
+}
+
 TEST(Memory, SaysWhatWouldFit) {
   const graph::Graph graph = layers_of({10, 10, 10, 100});  // 40, 40, 40 and 400 bytes
-  EXPECT_NO_THROW(check_memory(graph, {1}, 480));
-  EXPECT_NO_THROW(check_memory(graph, {1}, 0));
-  const Error other = error_of([&] { check_memory(graph, {1}, 450); });
+  EXPECT_NO_THROW(check_memory(graph, {1}, 2, 480));
+  EXPECT_NO_THROW(check_memory(graph, {1}, 2, 0));
+  const Error other = error_of([&] { check_memory(graph, {1}, 2, 450); });
   EXPECT_EQ(other.code(), ErrorCode::usage);
   EXPECT_THAT(other.message(), HasSubstr("stage 1 holds 480 bytes of weights, --memory is 450"));
   EXPECT_THAT(other.hint(), HasSubstr("--pp 2 can be cut into stages of 400 bytes at most: --split balanced fits"));

@@ -53,9 +53,46 @@ Error error_of(F f) {
 TEST(Plan, SaysWhatEachStageHolds) {
   const Plan plan = make_plan(toy(), options(2));
   EXPECT_EQ(plan.stages.graphs.size(), 2U);
-  EXPECT_EQ(plan.parameter_bytes(0), 2 * 64);
-  EXPECT_EQ(plan.parameter_bytes(1), 3 * 64);
+  EXPECT_EQ(plan.parameter_bytes({0}), 2 * 64);
+  EXPECT_EQ(plan.parameter_bytes({1}), 3 * 64);
   EXPECT_EQ(plan.stage_edges(), (schedule::StageEdges{{0, 1}}));
+}
+
+TEST(Plan, GivesARankSeveralStages) {
+  PlanOptions chosen = options(2);
+  chosen.layout.virtual_stages = 2;
+  const Plan plan = make_plan(toy(), chosen);
+  EXPECT_EQ(plan.num_stages(), 4);
+  EXPECT_EQ(plan.stages.graphs.size(), 4U);
+  EXPECT_EQ(plan.stages_of_rank(1), (std::vector<int>{1, 3}));
+  EXPECT_EQ(plan.parameter_bytes(plan.stages_of_rank(0)), 2 * 64);
+  EXPECT_EQ(plan.parameter_bytes(plan.stages_of_rank(1)), 3 * 64);
+  EXPECT_EQ(plan.schedule(1, false).rank_of_stage, (std::vector<int>{0, 1, 0, 1}));
+  EXPECT_EQ(serialize(parse(serialize(plan), "test")), serialize(plan));
+}
+
+TEST(Plan, KeepsToTheMemoryOfARankWithSeveralStages) {
+  PlanOptions chosen = options(2);
+  chosen.layout.virtual_stages = 2;
+  chosen.layout.split = "balanced";
+  const CostFunction costs = [](const Plan& plan) {
+    // The first operator takes all the time: the stages after it are as they come.
+    partition::Costs made{std::vector<double>(plan.graph.nodes.size(), 0), {}};
+    made.compute[0] = 1;
+    made.transfer.resize(plan.graph.nodes.size() + 1);
+    return made;
+  };
+  for (const int64_t limit : {int64_t{0}, int64_t{192}}) {
+    chosen.layout.memory_bytes = limit;
+    const Plan plan = make_plan(toy(), chosen, costs);
+    for (int rank = 0; rank < 2 && limit > 0; ++rank) {
+      EXPECT_LE(plan.parameter_bytes(plan.stages_of_rank(rank)), limit);
+    }
+  }
+  chosen.layout.memory_bytes = 128;
+  const Error error = error_of([&] { make_plan(toy(), chosen, costs); });
+  EXPECT_THAT(error.message(), HasSubstr("--pp 2 --virtual 2: no cut into 4 stages keeps to --memory"));
+  EXPECT_THAT(error.hint(), HasSubstr("this is for 4 stages"));
 }
 
 TEST(Plan, SurvivesItsText) {
@@ -119,6 +156,9 @@ struct Impossible {
 TEST(Plan, RefusesLayoutsBeforeAnythingIsLoaded) {
   const std::vector<Impossible> cases = {
       {[](PlanOptions& o) { o.layout.pp = 6; }, "6 stages (--pp) for a model of 5 layers"},
+      {[](PlanOptions& o) { o.layout.virtual_stages = 3; }, "--pp 2 --virtual 3: 6 stages (--pp) for a model of 5"},
+      {[](PlanOptions& o) { o.layout.virtual_stages = 0; }, "--virtual is 0"},
+      {[](PlanOptions& o) { o.layout.profile = true; }, "--profile measures what --split balanced balances"},
       {[](PlanOptions& o) { o.layout.pp = 0; }, "--pp is 0"},
       {[](PlanOptions& o) { o.layout.tp = 2; }, "--tp 2 --dp 1"},
       {[](PlanOptions& o) { o.layout.chunks = -1; }, "--chunks is -1"},

@@ -41,8 +41,8 @@ plan::Plan plan_of(const std::string& text, partition::CutPoints cuts = {}) {
 BatchResult run(const plan::Plan& plan, const NamedTensors& inputs, const RunOptions& options = {}) {
   BatchResult answer;
   test::run_stages(plan, [&](Engine& engine) {
-    BatchResult result = run_batch(engine, engine.stage() == 0 ? inputs : NamedTensors(), options);
-    if (engine.stage() == (options.outputs_on_last ? plan.layout.pp - 1 : 0)) {
+    BatchResult result = run_batch(engine, engine.rank() == 0 ? inputs : NamedTensors(), options);
+    if (engine.rank() == (options.outputs_on_last ? plan.layout.pp - 1 : 0)) {
       answer = std::move(result);
     }
   });

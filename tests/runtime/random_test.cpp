@@ -21,9 +21,11 @@ int rounds(int count) {
   return std::max(1, static_cast<int>(count * (scale != nullptr ? std::atof(scale) : 1.0)));
 }
 
-plan::Plan plan_of(graph::Graph graph, partition::CutPoints cuts) {
+// One stage a rank, or several where their number has divisors.
+plan::Plan plan_of(graph::Graph graph, partition::CutPoints cuts, int virtual_stages = 1) {
   plan::Plan plan;
-  plan.layout.pp = static_cast<int>(cuts.size()) + 1;
+  plan.layout.pp = (static_cast<int>(cuts.size()) + 1) / virtual_stages;
+  plan.layout.virtual_stages = virtual_stages;
   plan.graph = std::move(graph);
   plan.scalars = plan::describe_scalars(plan.graph);
   plan.cuts = std::move(cuts);
@@ -41,8 +43,8 @@ Answer run(const plan::Plan& plan, const NamedTensors& inputs, const RunOptions&
   Answer answer;
   try {
     test::run_stages(plan, [&](Engine& engine) {
-      BatchResult result = run_batch(engine, engine.stage() == 0 ? inputs : NamedTensors(), options);
-      if (engine.stage() == 0) {
+      BatchResult result = run_batch(engine, engine.rank() == 0 ? inputs : NamedTensors(), options);
+      if (engine.rank() == 0) {
         answer.result = std::move(result);
       }
     });
@@ -193,9 +195,15 @@ void check(unsigned seed, int& refused) {
     }
     std::sort(cuts.begin(), cuts.end());
     cuts.erase(std::unique(cuts.begin(), cuts.end()), cuts.end());
+    std::vector<int> divisors;
+    for (int n = 1; n <= static_cast<int>(cuts.size()) + 1; ++n) {
+      if ((cuts.size() + 1) % static_cast<size_t>(n) == 0) {
+        divisors.push_back(n);
+      }
+    }
     plan::Plan plan;
     try {
-      plan = plan_of(model.graph, cuts);
+      plan = plan_of(model.graph, cuts, divisors[draw(divisors.size())]);
     } catch (const Error& error) {
       ASSERT_EQ(error.code(), ErrorCode::usage) << error.what() << "\n" << reproduce;
       ++refused;

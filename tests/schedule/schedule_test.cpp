@@ -54,6 +54,7 @@ TEST(FillDrain, RunsBackwardsAfterAllForwards) {
 }
 
 TEST(FillDrain, RefusesNothingToDo) {
+  EXPECT_EQ(to_csv(fill_drain(4, 2, true, 2)), "0F0,0F1,2F0,2F1,2B0,2B1,0B0,0B1\n1F0,1F1,3F0,3F1,3B0,3B1,1B0,1B1\n");
   EXPECT_THAT(error_of([] { fill_drain(0, 1); }).message(), HasSubstr("0 stages and 1 microbatches"));
   EXPECT_EQ(error_of([] { fill_drain(1, 0); }).code(), ErrorCode::usage);
 }
@@ -106,7 +107,9 @@ TEST(Validate, AcceptsRandomPipelines) {
       }
     }
     const int microbatches = 1 + static_cast<int>(random() % 5);
-    EXPECT_NO_THROW(validate(lower(fill_drain(stages, microbatches, round % 2 == 1), edges), edges));
+    for (int ranks = 1; ranks <= stages; ++ranks) {
+      EXPECT_NO_THROW(validate(lower(fill_drain(stages, microbatches, round % 2 == 1, ranks), edges), edges));
+    }
   }
 }
 

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <map>
+#include <string>
+
+#include "graph/graph.h"
+#include "partition/balance.h"
+
+namespace shardpipe::plan {
+
+/// The tensor of a parameter, buffer or shared state.
+using LoadTensor = std::function<at::Tensor(const graph::Value& value)>;
+
+/// Sizes of a graph's named dimensions that follow from the shapes of inputs; those of `sizes` where none does.
+graph::Dimensions dimensions_of(
+    const graph::Graph& graph, const std::map<std::string, at::Tensor>& inputs, const graph::Dimensions& sizes = {});
+
+/// What a graph costs by measurement: runs its layers one after the other with the threads of this process, some passes
+/// over all of them, so that the caches are as in earnest; takes each layer's best time and divides it among the layer's
+/// nodes as the cost model does. Transfers are the cost model's. `inputs`: an example; zeros of the named dimensions'
+/// sizes (16 where `sizes` has none) where it lacks one. Throws Error(usage) when the example cannot be run.
+partition::Costs measure_costs(
+    const graph::Graph& graph,
+    const std::map<std::string, at::Tensor>& inputs,
+    const graph::Dimensions& sizes,
+    const LoadTensor& load);
+
+}  // namespace shardpipe::plan
