@@ -143,6 +143,8 @@ class SmolLM2(unittest.TestCase):
         self.assertEqual(stopped["finish_reason"], "stop")
         self.assertIn(".", stopped["text"])
         self.assertNotIn(".", self.tokenizer.decode(stopped["token_ids"][:-1]))
+        either = cli.generate(self.folder, *self.prompts([0]), "--max-new-tokens", 32, "--stop", "never", "--stop", ".")["outputs"][0]
+        self.assertEqual(either["token_ids"], stopped["token_ids"])
         chat = ["--chat", "--prompt", "Say hi."]
         short = cli.generate(self.folder, *chat, "--max-new-tokens", 40, "--pp", 2)["outputs"][0]
         self.assertEqual(short["finish_reason"], "eos")
