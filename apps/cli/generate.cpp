@@ -272,18 +272,13 @@ Action add_generate(CLI::App& app) {
   auto options = std::make_shared<Options>();
   add_run_options(app, options->run);
   app.add_option("--tokenizer", options->tokenizer, "folder with tokenizer.json (default: the model's)");
-  app.add_option("--prompt", options->prompts.prompts, "text to continue (repeatable)")
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-      ->expected(1)
-      ->allow_extra_args(false);
+  add_repeatable(app, "--prompt", options->prompts.prompts, "text to continue (repeatable)");
   app.add_option("--prompts", options->prompts.file, "file with one prompt a line");
   app.add_option("--input-ids", options->prompts.input_ids, "safetensors file with int64 input_ids [rows, length]");
   app.add_flag("--chat", options->prompts.chat, "each prompt is a user's message in the model's chat template");
   app.add_option("--max-new-tokens", options->max_new_tokens, "most tokens to add to each prompt");
   app.add_option("--min-new-tokens", options->min_new_tokens, "no end token before");
-  app.add_option("--stop", options->stop, "end a text that contains this (repeatable)")
-      ->expected(1)
-      ->allow_extra_args(false);
+  add_repeatable(app, "--stop", options->stop, "end a text that contains this (repeatable)");
   app.add_flag("--logprobs", options->logprobs, "report the log probability of each token");
   app.add_flag("--ignore-eos", options->ignore_eos, "go on after the end token");
   app.add_flag("--stats", options->stats, "per rank and token: compute, waiting, bytes sent");

@@ -43,6 +43,13 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("--config", "JSON file with these options by name; the command line wins")->group("Run");
 }
 
+void add_repeatable(CLI::App& app, const char* name, std::vector<std::string>& list, const char* help) {
+  app.add_option(name, list, help)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->expected(1)
+      ->allow_extra_args(false);
+}
+
 void check(RunOptions& options) {
   if (!options.memory.empty()) {
     options.plan.layout.memory_bytes = parse_bytes(options.memory, "--memory");

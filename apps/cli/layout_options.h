@@ -2,6 +2,7 @@
 
 #include <CLI/App.hpp>
 #include <string>
+#include <vector>
 
 #include "commands.h"
 #include "shardpipe/model.h"
@@ -23,6 +24,9 @@ struct RunOptions {
 
 /// Adds --model, the layout and --config to a command.
 void add_run_options(CLI::App& app, RunOptions& options);
+
+/// Adds an option that may be given several times, with one value each time.
+void add_repeatable(CLI::App& app, const char* name, std::vector<std::string>& list, const char* help);
 
 /// Reads --memory. Throws Error(usage) for values that no layout has and for what this version does not run yet.
 void check(RunOptions& options);

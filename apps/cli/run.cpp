@@ -184,12 +184,10 @@ Action add_run(CLI::App& app) {
   app.add_option("--outputs", options->outputs, "safetensors file to write the outputs to")->required();
   app.add_option("--loss", options->loss, "output to compute the gradients of");
   app.add_option("--grads", options->gradients, "safetensors file to write the gradients to, by parameter");
-  app.add_option("--chunk", options->chunk, "INPUT=DIM|replicate: how an input is cut into microbatches (repeatable)")
-      ->expected(1)
-      ->allow_extra_args(false);
-  app.add_option("--merge", options->merge, "OUTPUT=cat[:DIM]|sum|mean|last: how an output is joined (repeatable)")
-      ->expected(1)
-      ->allow_extra_args(false);
+  add_repeatable(
+      app, "--chunk", options->chunk, "INPUT=DIM|replicate: how an input is cut into microbatches (repeatable)");
+  add_repeatable(
+      app, "--merge", options->merge, "OUTPUT=cat[:DIM]|sum|mean|last: how an output is joined (repeatable)");
   app.add_flag("--json", options->json, "print one JSON object");
   return [options](const Invocation& invocation) { return run_command(*options, invocation); };
 }

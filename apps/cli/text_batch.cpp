@@ -70,15 +70,10 @@ at::Tensor find_output(const NamedTensors& outputs, const std::vector<std::strin
 
 void add_text_options(CLI::App& app, TextOptions& options) {
   add_run_options(app, options.run);
-  const auto repeatable = [&](const char* name, std::vector<std::string>& list, const char* help) {
-    app.add_option(name, list, help)
-        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
-        ->expected(1)
-        ->allow_extra_args(false);
-  };
   app.add_option("--tokenizer", options.tokenizer, "folder with tokenizer.json (default: the model's)");
-  repeatable("--text", options.texts, "a text (repeatable)");
-  repeatable("--text-pair", options.pairs, "what belongs to the text, its second sentence (as often as --text)");
+  add_repeatable(app, "--text", options.texts, "a text (repeatable)");
+  add_repeatable(
+      app, "--text-pair", options.pairs, "what belongs to the text, its second sentence (as often as --text)");
   app.add_flag("--json", options.json, "print one JSON object");
 }
 

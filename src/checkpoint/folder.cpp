@@ -1,5 +1,6 @@
 #include "checkpoint/folder.h"
 
+#include <algorithm>
 #include <array>
 
 #include "base/error.h"
@@ -44,6 +45,22 @@ std::shared_ptr<const TensorFile> open_tensor_file(const std::filesystem::path& 
   return SafetensorsFile::open(path);
 }
 
+// The one .pt or .pth of a folder, whatever its name; empty when there is none.
+std::filesystem::path only_torch_file(const std::filesystem::path& folder) {
+  std::vector<std::string> found;
+  std::error_code error;  // as is_there
+  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".pt" || entry.path().extension() == ".pth") {
+      found.push_back(entry.path().filename().string());
+    }
+  }
+  std::sort(found.begin(), found.end());
+  if (found.size() > 1) {
+    throw_input("no checkpoint in {}: it holds {} and {}, one is expected", folder.string(), found[0], found[1]);
+  }
+  return found.empty() ? std::filesystem::path() : folder / found.front();
+}
+
 }  // namespace
 
 std::shared_ptr<const Checkpoint> Checkpoint::open(const std::filesystem::path& path) {
@@ -78,7 +95,10 @@ std::shared_ptr<const Checkpoint> Checkpoint::open_folder(const std::filesystem:
     }
     looked_for += fmt::format("{}{}, {}", looked_for.empty() ? "" : ", ", layout.single, layout.index);
   }
-  throw_input("no checkpoint in {}: looked for {}", folder.string(), looked_for);
+  if (const std::filesystem::path file = only_torch_file(folder); !file.empty()) {
+    return open_file(file);
+  }
+  throw_input("no checkpoint in {}: looked for {}, a file .pt or .pth", folder.string(), looked_for);
 }
 
 std::shared_ptr<const Checkpoint> Checkpoint::open_file(const std::filesystem::path& file) {

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "graph/autocast.h"
+#include "graph/branch_gradient.h"
 #include "graph/scalar.h"
 
 namespace shardpipe::graph {
@@ -32,6 +33,16 @@ at::Tensor wrapped_number(const c10::IValue& number) {
 // Type of an argument of a node: cond and the scalar operators take anything as it is.
 c10::TypePtr type_of(const Node& node, size_t argument) {
   return node.op ? node.op->schema().arguments()[argument].type() : c10::TypePtr(c10::AnyType::get());
+}
+
+std::vector<at::Tensor*> tensors_of(std::span<c10::IValue> values) {
+  std::vector<at::Tensor*> tensors;
+  for (c10::IValue& value : values) {
+    if (value.isTensor()) {
+      tensors.push_back(&value.toTensor());
+    }
+  }
+  return tensors;
 }
 
 }  // namespace
@@ -206,6 +217,7 @@ void Executor::call_branch(const Step& step) {
   const bool yes = condition.isTensor() ? condition.toTensor().item<bool>() : condition.toBool();
   Executor& branch = branches_[static_cast<size_t>(step.branches) + (yes ? 0 : 1)];
   const std::vector<ValueId>& inputs = branch.graph_.inputs;
+  const BranchGradient gradient(tensors_of(std::span(stack_).subspan(1)));
   for (size_t i = 0; i < inputs.size(); ++i) {
     branch.set(inputs[i], std::move(stack_[i + 1]));
   }
@@ -214,6 +226,7 @@ void Executor::call_branch(const Step& step) {
   for (const Output& output : branch.graph_.outputs) {
     stack_.push_back(branch.get(output.value));
   }
+  gradient.finish(tensors_of(stack_));
   branch.release_results();
   for (const ValueId input : inputs) {
     branch.set(input, {});

@@ -84,6 +84,10 @@ TEST_F(Folder, SaysWhatWasLookedFor) {
       {folder,
        "looked for model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index"},
       [&] { open(); });
+  write_file(folder_ / "weights.pt", "");
+  expect_error(ErrorCode::input, {folder, "weights.pt (0 bytes) is no zip archive"}, [&] { open(); });
+  write_file(folder_ / "other.pth", "");
+  expect_error(ErrorCode::input, {folder, "it holds other.pth and weights.pt, one is expected"}, [&] { open(); });
   write_file(folder_ / "pytorch_model.bin.index.json", "{}");
   expect_error(ErrorCode::input, {folder, "pytorch_model.bin.index.json has no \"weight_map\""}, [&] { open(); });
   write_file(folder_ / "pytorch_model.bin", "");

@@ -147,6 +147,8 @@ class SmolLM2(unittest.TestCase):
         self.assertEqual(stopped["finish_reason"], "stop")
         self.assertIn(".", stopped["text"])
         self.assertNotIn(".", self.tokenizer.decode(stopped["token_ids"][:-1]))
+        either = cli.generate(self.folder, *self.prompts([0]), "--max-new-tokens", 32, "--stop", "never", "--stop", ".")["outputs"][0]
+        self.assertEqual(either["token_ids"], stopped["token_ids"])
         chat = ["--chat", "--prompt", "Say hi."]
         short = cli.generate(self.folder, *chat, "--max-new-tokens", 40, "--pp", 2)["outputs"][0]
         self.assertEqual(short["finish_reason"], "eos")
@@ -260,6 +262,39 @@ class TinyCheckpoints(unittest.TestCase):
                         for row, output in enumerate(answer["outputs"]):
                             self.assertEqual(output["token_ids"], expected[row], f"row {row}, smallest margin {min(margins[row])}")
                             self.assertEqual(output["text"], "")
+
+    def test_files_of_torch_save(self):
+        """pytorch_model.bin, its index, and a .pt with the state dictionary itself or under a key."""
+        for number, kind in enumerate(("llama", "gpt2")):
+            model = tiny(kind, number)
+            ids = torch.randint(3, 97, (3, 7), generator=torch.Generator().manual_seed(number))
+            expected, _ = reference(model, ids.tolist(), 12)
+            state = model.state_dict()
+            names = list(state)
+            parts = {f"pytorch_model-{i + 1:05}-of-00003.bin": names[i::3] for i in range(3)}
+
+            def shards(folder):
+                for file, held in parts.items():
+                    torch.save({name: state[name] for name in held}, folder / file)
+                weight_map = {name: file for file, held in parts.items() for name in held}
+                index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
+                (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+
+            writers = {
+                "safetensors": model.save_pretrained,
+                "bin": lambda folder: torch.save(state, folder / "pytorch_model.bin"),
+                "index": shards,
+                "pt": lambda folder: torch.save(state, folder / "model.pt"),
+                "key": lambda folder: torch.save({"epoch": 3, "model": state, "loss": [0.5]}, folder / "checkpoint.pt"),
+            }
+            for name, write in writers.items():
+                with self.subTest(kind=kind, files=name), tempfile.TemporaryDirectory() as path:
+                    folder = pathlib.Path(path)
+                    model.config.save_pretrained(folder)
+                    write(folder)
+                    save_file({"input_ids": ids}, folder / "ids")
+                    arguments = ["--input-ids", folder / "ids", "--max-new-tokens", 12, "--pp", 2, "--threads", 1]
+                    self.assertEqual(cli.token_ids(cli.generate(folder, *arguments)), expected)
 
     def test_settings_of_generation_config(self):
         model = tiny("llama", 3)

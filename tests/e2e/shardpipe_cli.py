@@ -11,11 +11,16 @@ DEMO_MODEL = pathlib.Path(os.environ["SHARDPIPE_DEMO_MODEL"])
 SCALE = int(os.environ.get("SHARDPIPE_FUZZ_SCALE", "1"))
 
 
-def run(*arguments, timeout=180, env=None, check=None):
-    """Runs `shardpipe ...`; returns (status, stdout, stderr, seconds). `check`: the status it must end with."""
+def run(*arguments, **options):
+    """Runs `shardpipe ...`, as execute does."""
+    return execute(PROGRAM, *arguments, **options)
+
+
+def execute(*command, timeout=180, env=None, check=None):
+    """Runs a command; returns (status, stdout, stderr, seconds). `check`: the status it must end with."""
     start = time.monotonic()
     done = subprocess.run(
-        [PROGRAM, *map(str, arguments)],
+        [*map(str, command)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=timeout,
@@ -26,7 +31,7 @@ def run(*arguments, timeout=180, env=None, check=None):
     seconds = time.monotonic() - start
     if check is not None and done.returncode != check:
         raise AssertionError(
-            f"shardpipe {' '.join(map(str, arguments))}\nended with {done.returncode}, not {check}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+            f"{' '.join(map(str, command))}\nended with {done.returncode}, not {check}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         )
     return done.returncode, done.stdout, done.stderr, seconds
 

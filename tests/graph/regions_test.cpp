@@ -59,6 +59,61 @@ TEST(Regions, CondRunsTheChosenBranch) {
   EXPECT_EQ(graph.nodes[1].op_name(), "cond");
 }
 
+// As in Python: zeros, not none, for what only the other branch uses, or is used without gradient.
+TEST(Regions, GradientsOfCond) {
+  const Graph graph = graph_of(R"(input %0 "c": bool[]
+input %1 "x": float32[2]
+input %2 "a": float32[2]
+input %3 "b": float32[2]
+#0 %4: float32[2] %5: float32[2] = cond(%0, %1, %2, %3) in "m"
+branch
+input %0 "x": float32[2]
+input %1 "a": float32[2]
+input %2 "b": float32[2]
+#1 %3: float32[2] = aten::mul.Tensor(%0, %1) in "m"
+#2 %4: float32[2] = aten::sign(%2) no_grad in "m"
+output "0" %3
+output "1" %4
+end
+branch
+input %0 "x": float32[2]
+input %1 "a": float32[2]
+input %2 "b": float32[2]
+#3 %3: float32[2] = aten::ones_like(%0, none, none, none, none, none) in "m"
+output "0" %3
+output "1" %3
+end
+#4 %6: float32[2] = aten::relu_(%4) in "m"
+output "y" %6
+output "z" %5
+)");
+  Executor executor(graph);
+  const at::Tensor x = at::tensor({3.0f, 4.0f}).requires_grad_();
+  const at::Tensor a = at::tensor({5.0f, 6.0f}).requires_grad_();
+  const at::Tensor b = at::tensor({7.0f, 8.0f}).requires_grad_();
+  for (const auto& [id, tensor] : {std::pair(1, x), {2, a}, {3, b}}) {
+    executor.set(id, tensor);
+  }
+  for (const bool yes : {true, false}) {
+    for (at::Tensor tensor : {x, a, b}) {
+      tensor.mutable_grad().reset();
+    }
+    executor.set(0, at::scalar_tensor(yes, at::kBool));
+    executor.run();
+    const at::Tensor y = executor.get(6).toTensor();
+    EXPECT_TRUE(y.equal(yes ? x * a : at::ones(2)));
+    EXPECT_TRUE(executor.get(5).toTensor().requires_grad());
+    y.sum().backward();
+    const at::Tensor zeros = at::zeros(2);
+    EXPECT_TRUE(x.grad().equal(yes ? a : zeros));
+    EXPECT_TRUE(a.grad().equal(yes ? x : zeros));
+    EXPECT_TRUE(b.grad().equal(zeros));
+  }
+  const c10::NoGradGuard no_grad;
+  executor.run();
+  EXPECT_FALSE(executor.get(6).toTensor().requires_grad());
+}
+
 TEST(Regions, CondIsVerified) {
   Graph graph = parse("shardpipe-graph 1\n" + std::string(kCond), "test");
   const auto refused = [&](auto change, const std::string& part) {

@@ -93,6 +93,40 @@ class PackageTest(unittest.TestCase):
             expected = model(images).logits
         torch.testing.assert_close(load_file(self.folder / "logits.safetensors")["logits"], expected)
 
+    def test_the_tasks_of_the_oslo_tutorial(self):
+        result = self.configure("oslo", example="oslo-tasks")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        result = run("cmake", "--build", self.folder / "oslo")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        sys.path.insert(0, str(ROOT / "tests/e2e"))
+        import bert_folder
+        import torch
+        import transformers
+
+        texts = ["the [MASK] sat on the mat.", "a bigger dog [MASK]"]
+        for task, model_class in (("classify", "BertForSequenceClassification"), ("fill-mask", "BertForMaskedLM")):
+            folder = self.folder / task
+            model = bert_folder.make(folder, model_class)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+            inputs = tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=True)
+            with torch.no_grad():
+                logits = model(**inputs).logits
+            if task == "classify":
+                expected = [f"{int(row.argmax())} {row.softmax(-1).max():.3f}" for row in logits]
+            else:
+                masks = inputs.input_ids == tokenizer.mask_token_id
+                filled = torch.where(masks, logits.argmax(-1), inputs.input_ids)
+                expected = tokenizer.batch_decode(filled, skip_special_tokens=True)
+            for ranks in (1, 3):
+                with self.subTest(task=task, ranks=ranks):
+                    launch = [self.prefix / "bin/shardpipe", "launch", "--nproc", ranks, "--"]
+                    result = run(*launch, self.folder / "oslo/tasks", task, folder, *texts, env=environment())
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    lines = result.stdout.splitlines()
+                    if task == "classify":
+                        lines = [f"{line.split()[0]} {float(line.split()[1]):.3f}" for line in lines]
+                    self.assertEqual(lines, expected)
+
     def test_a_module_of_ones_own(self):
         result = self.configure("own", example="own-module")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)

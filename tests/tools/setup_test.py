@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COREUTILS = "awk bash cat dirname env flock grep head mkdir rm sed sha256sum sort touch".split()
+COREUTILS = "awk basename bash cat dirname env flock grep head mkdir rm sed sha256sum sort touch".split()
 COMMANDS = "g++ ninja ccache mold clang-format clang-tidy".split()
 MODULES = "libpcre2-8 libutf8proc nlohmann_json fmt CLI11 gtest gmock benchmark"
 
@@ -20,8 +20,8 @@ if [ "$1 $2" = "-m pip" ]; then
   case "$*" in *--dry-run*) cat "$MACHINE/report"; exit ;; esac
   echo "pip ${*:3}" >>"$MACHINE/calls"
   [ ! -e "$MACHINE/broken" ]
-elif [ "$1" = tools/make_demo_model.py ]; then
-  echo "make_demo_model" >>"$MACHINE/calls"
+elif [[ "$1" == tools/make_*_model.py ]]; then
+  basename "$1" .py >>"$MACHINE/calls"
 else
   exec PYTHON "$@"
 fi
@@ -188,6 +188,13 @@ class PythonPackagesTest(SetupTest):
         self.assertEqual(lists, ["torch.txt", "python.txt", "model.txt"])
         self.assertEqual(self.done(self.machine.setup("build", "python", "model")), "")
         self.assertEqual(self.machine.calls(), ["make_demo_model"])
+
+    def test_the_tests_need_a_model_more(self):
+        self.done(self.machine.setup("build", "python", "sentences"))
+        lists = [call.split("requirements-")[1] for call in self.machine.calls() if "requirements-" in call]
+        self.assertEqual(lists, ["torch.txt", "python.txt", "sentences.txt"])
+        self.assertEqual(self.done(self.machine.setup("sentences")), "")
+        self.assertEqual(self.machine.calls(), ["make_sentence_model"])
 
     def test_a_changed_list_is_installed_again(self):
         self.done(self.machine.setup("python"))

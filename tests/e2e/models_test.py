@@ -1,0 +1,27 @@
+"""`shardpipe run` on exports of many kinds of models: outputs and gradients of every layout equal Python's on the same
+microbatches, bit for bit."""
+
+import unittest
+
+import shardpipe_cli as cli
+from exported import ExportedTest
+from exported_models import CASES
+
+# Each depth and each number of microbatches; some models, and the soak, see all of their pairs.
+SPREAD = ((1, 1, "even"), (1, 5, "even"), (2, 3, "even"), (3, 1, "balanced"), (3, 5, "balanced"), (4, 3, "balanced"))
+ALL = [(pp, chunks, "even" if pp < 3 else "balanced") for pp in (1, 2, 3, 4) for chunks in (1, 3, 5)]
+IN_ALL_LAYOUTS = ("tied", "cond")
+
+
+class Models(ExportedTest):
+    MODELS = tuple(CASES)
+
+    def test_every_layout(self):
+        for name in self.MODELS:
+            for pp, chunks, split in ALL if name in IN_ALL_LAYOUTS or cli.SCALE > 1 else SPREAD:
+                with self.subTest(model=name, pp=pp, chunks=chunks, split=split):
+                    self.compare(name, pp, chunks, split)
+
+
+if __name__ == "__main__":
+    unittest.main()
