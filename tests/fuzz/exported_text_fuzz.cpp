@@ -31,7 +31,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       fuzz::reads([&] {
         const graph::Size parsed = graph::Size::parse(text);
         fuzz::require(graph::Size::parse(parsed.str()) == parsed, "the text of a size is another size");
-        fuzz::reads([&] { parsed.evaluate({{"a", 3}, {"batch", 1LL << 40}, {"seq", -1}, {"tokens", 0}}); });
+        graph::Dimensions dimensions;
+        for (const std::string& symbol : parsed.symbols()) {
+          dimensions[symbol] = static_cast<int64_t>(dimensions.size()) * 1'000'003 - 1;
+        }
+        fuzz::reads([&] { parsed.evaluate(dimensions); });
       });
       break;
     case 't':
