@@ -5,6 +5,7 @@
 #   model      models/SmolLM2-135M-Instruct
 #   sentences  models/all-MiniLM-L6-v2
 #   lint       clang-format and clang-tidy
+#   fuzz       a Clang with libFuzzer; the tests do without where it cannot be had
 # Environment:
 #   VENV             virtual environment to use, made where missing (default: .venv)
 #   TORCH_DIR        a LibTorch that is already there (has include/ and lib/); `build` needs no Python then
@@ -19,7 +20,7 @@ python="$venv/bin/python"
 say() { echo "setup: $*" >&2; }
 fail() { say "$@"; exit 1; }
 
-need_python=no need_model=no need_sentences=no need_lint=no
+need_python=no need_model=no need_sentences=no need_lint=no need_fuzz=no
 for group in "$@"; do
   case "$group" in
     build) ;;
@@ -27,7 +28,8 @@ for group in "$@"; do
     model) need_python=yes need_model=yes ;;
     sentences) need_python=yes need_sentences=yes ;;
     lint) need_lint=yes ;;
-    *) fail "unknown group '$group': build, python, model, sentences or lint" ;;
+    fuzz) need_fuzz=yes ;;
+    *) fail "unknown group '$group': build, python, model, sentences, lint or fuzz" ;;
   esac
 done
 
@@ -48,9 +50,12 @@ required=(
   "libbenchmark-dev module:benchmark"
   "libgloo-dev header:gloo/config.h"
 )
-optional=("ccache command:ccache" "mold command:mold")  # make builds faster, nothing else
+optional=("ccache command:ccache" "mold command:mold")  # make builds faster
 if [ "$need_lint" = yes ]; then
   required+=("clang-format command:clang-format" "clang-tidy command:clang-tidy")
+fi
+if [ "$need_fuzz" = yes ]; then
+  optional+=("clang command:clang++" "libclang-rt-dev clang_library:fuzzer")
 fi
 if [ ! -x "$python" ] && { [ -z "${TORCH_DIR:-}" ] || [ "$need_python" = yes ]; }; then
   required+=("python3-venv python:ensurepip")
@@ -61,6 +66,7 @@ is_there() {
     command:*) command -v "${1#*:}" >/dev/null ;;
     module:*) pkg-config --exists "${1#*:}" 2>/dev/null ;;
     header:*) [ -e "/usr/include/${1#*:}" ] || [ -e "/usr/local/include/${1#*:}" ] ;;
+    clang_library:*) compgen -G "$(clang++ -print-resource-dir 2>/dev/null)/lib/*/libclang_rt.${1#*:}*" >/dev/null ;;
     python:*) python3 -c "import venv, ${1#*:}" 2>/dev/null ;;
   esac
 }

@@ -18,8 +18,8 @@ struct JsonLimits {
 };
 Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 
-/// The same with sorted keys, for documents with very many of them: building a Json takes time quadratic in the keys of
-/// one object.
+/// The same with sorted keys, for documents with very many of them: finding a key of a Json takes time in proportion to
+/// the keys of its object.
 using SortedJson = nlohmann::json;
 SortedJson parse_sorted_json(std::string_view text, const std::string& where, const JsonLimits& limits = {});
 

@@ -55,7 +55,7 @@ uint64_t expected_bytes(const HeaderEntry& entry, const std::string& where) {
   if (overflow || __builtin_mul_overflow(elements, bits, &bits)) {
     throw_input(
         "tensor {} in {}: the size of shape {} in dtype {} is above 2^64 bits", in_quotes(entry.name), where,
-        shape_text(entry.shape), entry.dtype->name);
+        shape_text(entry.shape), entry.dtype->safetensors);
   }
   if (bits % 8 != 0) {
     throw_input(
@@ -65,7 +65,7 @@ uint64_t expected_bytes(const HeaderEntry& entry, const std::string& where) {
   return bits / 8;
 }
 
-TensorInfo check_entry(HeaderEntry&& entry, uint64_t data_bytes, const std::string& where) {
+HeaderTensor check_entry(HeaderEntry&& entry, uint64_t data_bytes, const std::string& where) {
   const uint64_t begin = entry.offsets[0];
   const uint64_t end = entry.offsets[1];
   if (end < begin) {
@@ -81,25 +81,26 @@ TensorInfo check_entry(HeaderEntry&& entry, uint64_t data_bytes, const std::stri
   if (end - begin != expected) {
     throw_input(
         "tensor {} in {}: shape {} in dtype {} takes {} bytes, its data_offsets [{}, {}] hold {}",
-        in_quotes(entry.name), where, shape_text(entry.shape), entry.dtype->name, expected, begin, end, end - begin);
+        in_quotes(entry.name), where, shape_text(entry.shape), entry.dtype->safetensors, expected, begin, end,
+        end - begin);
   }
-  return {std::move(entry.name), entry.dtype->type, entry.dtype->name, std::move(entry.shape), begin, expected};
+  return {std::move(entry.name), entry.dtype, std::move(entry.shape), begin, expected};
 }
 
 // The data must be covered without holes, as the reference asks: bytes that no tensor owns could hide anything.
 // Offsets count from the end of the header.
-void check_coverage(const std::vector<TensorInfo>& tensors, uint64_t data_bytes, const std::string& where) {
-  std::vector<const TensorInfo*> by_offset;
+void check_coverage(const std::vector<HeaderTensor>& tensors, uint64_t data_bytes, const std::string& where) {
+  std::vector<const HeaderTensor*> by_offset;
   by_offset.reserve(tensors.size());
-  for (const TensorInfo& tensor : tensors) {
+  for (const HeaderTensor& tensor : tensors) {
     by_offset.push_back(&tensor);
   }
-  std::sort(by_offset.begin(), by_offset.end(), [](const TensorInfo* a, const TensorInfo* b) {
+  std::sort(by_offset.begin(), by_offset.end(), [](const HeaderTensor* a, const HeaderTensor* b) {
     return std::pair(a->offset_bytes, a->size_bytes) < std::pair(b->offset_bytes, b->size_bytes);
   });
   uint64_t covered = 0;
-  const TensorInfo* previous = nullptr;
-  for (const TensorInfo* tensor : by_offset) {
+  const HeaderTensor* previous = nullptr;
+  for (const HeaderTensor* tensor : by_offset) {
     if (tensor->offset_bytes < covered) {
       throw_input(
           "tensors {} and {} in {} overlap: the one ends at {}, the other begins at {}", in_quotes(previous->name),
@@ -132,7 +133,7 @@ Header parse_header(std::span<const std::byte> file, const std::filesystem::path
     header.tensors.push_back(check_entry(std::move(entry), data_bytes, where));
   }
   check_coverage(header.tensors, data_bytes, where);
-  for (TensorInfo& tensor : header.tensors) {
+  for (HeaderTensor& tensor : header.tensors) {
     tensor.offset_bytes += data_start;
   }
   return header;

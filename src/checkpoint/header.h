@@ -1,7 +1,5 @@
 #pragma once
 
-#include <c10/core/ScalarType.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -11,20 +9,21 @@
 #include <string_view>
 #include <vector>
 
+#include "checkpoint/element_type.h"
+
 namespace shardpipe::checkpoint {
 
 /// What a header says of one tensor.
-struct TensorInfo {
+struct HeaderTensor {
   std::string name;
-  c10::ScalarType dtype = c10::ScalarType::Undefined;  ///< Undefined where torch has no such type (F6_E2M3, F6_E3M2)
-  std::string_view dtype_name;                         ///< the format's name, "BF16"
-  std::vector<int64_t> shape;                          ///< as in the file: of F4 tensors twice torch's last extent
-  uint64_t offset_bytes = 0;                           ///< from the start of the file
+  const ElementFormat* dtype = nullptr;  ///< never null in a Header
+  std::vector<int64_t> shape;            ///< as in the file: of F4 tensors twice torch's last extent
+  uint64_t offset_bytes = 0;             ///< from the start of the file
   uint64_t size_bytes = 0;
 };
 
 struct Header {
-  std::vector<TensorInfo> tensors;  ///< in the order of the header's text
+  std::vector<HeaderTensor> tensors;  ///< in the order of the header's text
   std::map<std::string, std::string> metadata;
 };
 

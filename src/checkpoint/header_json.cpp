@@ -131,7 +131,7 @@ bool HeaderEvents::string(string_t& value) {
     return true;
   }
   if (state_ == State::tensor && key_ == "dtype") {
-    entry().dtype = find_dtype(value);
+    entry().dtype = find_safetensors_type(value);
     if (entry().dtype == nullptr) {
       throw_input("tensor {} in {} has the unknown dtype {}", in_quotes(entry().name), where_, in_quotes(value, 40));
     }

@@ -6,14 +6,14 @@
 #include <string_view>
 #include <vector>
 
-#include "checkpoint/dtype.h"
+#include "checkpoint/element_type.h"
 
 namespace shardpipe::checkpoint {
 
 /// One entry of a header as written: well-formed, not yet checked against the file.
 struct HeaderEntry {
   std::string name;
-  const Dtype* dtype = nullptr;
+  const ElementFormat* dtype = nullptr;
   std::vector<int64_t> shape;
   std::vector<uint64_t> offsets;  ///< two: begin and end, from the end of the header
 };

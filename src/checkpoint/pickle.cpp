@@ -26,10 +26,24 @@ std::span<const Pickle::Id> Pickle::items(Id id) const {
 PickledTensor Pickle::tensor(Id id, std::string_view name) const {
   const Tensor& described = tensors_[static_cast<size_t>(values_[id].number)];
   const Storage& storage = storages_[static_cast<size_t>(values_[described.storage].number)];
+  // Before anything is copied: a pickle may name one long list or text in each of many tensors.
+  const std::pair<size_t, size_t> dims = {items(described.shape).size(), items(described.strides).size()};
+  const int64_t offset = values_[described.offset].number;
+  if (offset < 0 || dims.first != dims.second || dims.first > kMaxPickledDims) {
+    throw_input(
+        "tensor {} in {} has offset {}, {} extents and {} strides; as many of these as of those, at most {}, and an "
+        "offset from 0 on are expected",
+        in_quotes(name), where_, offset, dims.first, dims.second, kMaxPickledDims);
+  }
+  if (text(storage.key).size() > kMaxPickledNameBytes) {
+    throw_input(
+        "tensor {} in {} lies in a storage whose name has {} bytes; at most {} are read", in_quotes(name), where_,
+        text(storage.key).size(), kMaxPickledNameBytes);
+  }
   PickledTensor result;
   result.storage = text(storage.key);
   result.dtype = described.dtype;
-  result.offset = values_[described.offset].number;
+  result.offset = offset;
   result.conjugate = described.conjugate;
   result.negative = described.negative;
   const auto numbers = [&](Id list, const char* what) {
@@ -44,12 +58,6 @@ PickledTensor Pickle::tensor(Id id, std::string_view name) const {
   };
   result.shape = numbers(described.shape, "an extent");
   result.strides = numbers(described.strides, "a stride");
-  if (result.offset < 0 || result.shape.size() != result.strides.size() || result.shape.size() > kMaxPickledDims) {
-    throw_input(
-        "tensor {} in {} has offset {}, {} extents and {} strides; as many of these as of those, at most {}, and an "
-        "offset from 0 on are expected",
-        in_quotes(name), where_, result.offset, result.shape.size(), result.strides.size(), kMaxPickledDims);
-  }
   return result;
 }
 

@@ -1,7 +1,5 @@
 #pragma once
 
-#include <c10/core/ScalarType.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -10,12 +8,14 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/element_type.h"
+
 namespace shardpipe::checkpoint {
 
 /// A tensor as torch.save describes it: a view of a storage.
 struct PickledTensor {
   std::string storage;  ///< its key: the archive's record "data/<key>"
-  c10::ScalarType dtype = c10::ScalarType::Undefined;
+  ElementType dtype = ElementType::undefined;
   int64_t offset = 0;  ///< in elements
   std::vector<int64_t> shape;
   std::vector<int64_t> strides;
@@ -64,14 +64,14 @@ class Pickle {
   };
   struct Storage {
     Id key;
-    c10::ScalarType dtype;  // Byte for an untyped one
+    ElementType dtype;  // uint8 for an untyped one
   };
   struct Tensor {
     Id storage;
     Id offset;
     Id shape;
     Id strides;
-    c10::ScalarType dtype;
+    ElementType dtype;
     bool conjugate;
     bool negative;
   };
@@ -87,6 +87,8 @@ class Pickle {
 /// Limits: torch.save nests a few levels and takes some hundred bytes a tensor.
 inline constexpr int kMaxPickleDepth = 256;
 inline constexpr size_t kMaxPickleBytes = size_t{128} << 20;
+/// Of a tensor and of its storage: a pickle may hold a long text once and name it often.
+inline constexpr size_t kMaxPickledNameBytes = 4096;
 
 /// Reads a pickle of protocol 2 to 5. Nothing is imported or executed: the callables that torch.save writes for tensors
 /// and plain containers (pickle_globals.h) have a meaning here, any other is refused by name, called or not.

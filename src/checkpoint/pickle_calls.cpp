@@ -73,7 +73,7 @@ void PickleMachine::push_storage() {
   if (static_cast<PickleGlobal>(type.number) != PickleGlobal::storage) {
     damaged("a storage without a type");
   }
-  pickle_.storages_.push_back({items[2], static_cast<c10::ScalarType>(type.extra)});
+  pickle_.storages_.push_back({items[2], static_cast<ElementType>(type.extra)});
   stack_.push_back(add(Kind::storage, static_cast<int64_t>(pickle_.storages_.size() - 1)));
 }
 
@@ -142,7 +142,7 @@ Pickle::Id PickleMachine::make_tensor(PickleGlobal function, std::span<const Id>
   tensor.strides = need(arguments[3], Kind::tuple, "a tensor's strides");
   tensor.dtype = pickle_.storages_[static_cast<size_t>(pickle_.values_[tensor.storage].number)].dtype;
   if (function == PickleGlobal::rebuild_tensor_v3) {
-    tensor.dtype = static_cast<c10::ScalarType>(pickle_.values_[need(arguments[6], Kind::dtype, "a dtype")].extra);
+    tensor.dtype = static_cast<ElementType>(pickle_.values_[need(arguments[6], Kind::dtype, "a dtype")].extra);
   }
   if (arguments.size() > least) {
     std::tie(tensor.conjugate, tensor.negative) = lazy_bits(arguments[least]);
@@ -158,6 +158,9 @@ std::pair<bool, bool> PickleMachine::lazy_bits(Id metadata) {
     return bits;
   }
   const std::span<const Id> items = pickle_.items(need(metadata, Kind::dict, "a tensor's metadata"));
+  if (items.size() > 4) {  // many tensors may have one and the same
+    damaged(fmt::format("a tensor's metadata of {} entries", items.size() / 2));
+  }
   for (size_t i = 0; i < items.size(); i += 2) {
     const std::string_view key = pickle_.text(need(items[i], Kind::text, "a key of a tensor's metadata"));
     const bool value = pickle_.values_[need(items[i + 1], Kind::boolean, "a tensor's metadata")].number != 0;

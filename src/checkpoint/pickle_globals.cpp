@@ -5,8 +5,6 @@
 namespace shardpipe::checkpoint {
 namespace {
 
-using c10::ScalarType;
-
 struct Row {
   std::string_view module;
   std::string_view name;
@@ -41,37 +39,6 @@ constexpr std::array kFunctions = {
     Row{"_codecs", "encode", PickleGlobal::opaque},
 };
 
-struct TypeRow {
-  std::string_view storage;  // empty: saved as an untyped storage
-  std::string_view dtype;
-  ScalarType type;
-};
-
-constexpr std::array kTypes = {
-    TypeRow{"FloatStorage", "float32", ScalarType::Float},
-    TypeRow{"DoubleStorage", "float64", ScalarType::Double},
-    TypeRow{"HalfStorage", "float16", ScalarType::Half},
-    TypeRow{"BFloat16Storage", "bfloat16", ScalarType::BFloat16},
-    TypeRow{"LongStorage", "int64", ScalarType::Long},
-    TypeRow{"IntStorage", "int32", ScalarType::Int},
-    TypeRow{"ShortStorage", "int16", ScalarType::Short},
-    TypeRow{"CharStorage", "int8", ScalarType::Char},
-    TypeRow{"ByteStorage", "uint8", ScalarType::Byte},
-    TypeRow{"BoolStorage", "bool", ScalarType::Bool},
-    TypeRow{"ComplexFloatStorage", "complex64", ScalarType::ComplexFloat},
-    TypeRow{"ComplexDoubleStorage", "complex128", ScalarType::ComplexDouble},
-    TypeRow{"", "complex32", ScalarType::ComplexHalf},
-    TypeRow{"", "uint16", ScalarType::UInt16},
-    TypeRow{"", "uint32", ScalarType::UInt32},
-    TypeRow{"", "uint64", ScalarType::UInt64},
-    TypeRow{"", "float8_e5m2", ScalarType::Float8_e5m2},
-    TypeRow{"", "float8_e4m3fn", ScalarType::Float8_e4m3fn},
-    TypeRow{"", "float8_e5m2fnuz", ScalarType::Float8_e5m2fnuz},
-    TypeRow{"", "float8_e4m3fnuz", ScalarType::Float8_e4m3fnuz},
-    TypeRow{"", "float8_e8m0fnu", ScalarType::Float8_e8m0fnu},
-    TypeRow{"", "float4_e2m1fn_x2", ScalarType::Float4_e2m1fn_x2},
-};
-
 }  // namespace
 
 std::optional<KnownGlobal> find_global(std::string_view module, std::string_view name) {
@@ -81,17 +48,15 @@ std::optional<KnownGlobal> find_global(std::string_view module, std::string_view
     }
   }
   if (module == "torch") {
-    for (const TypeRow& row : kTypes) {
-      if (!name.empty() && row.storage == name) {
-        return KnownGlobal{PickleGlobal::storage, row.type};
-      }
-      if (row.dtype == name) {
-        return KnownGlobal{PickleGlobal::dtype, row.type};
-      }
+    if (const ElementFormat* format = find_storage_type(name)) {
+      return KnownGlobal{PickleGlobal::storage, format->type};
+    }
+    if (const ElementFormat* format = find_torch_type(name)) {
+      return KnownGlobal{PickleGlobal::dtype, format->type};
     }
   }
   if (module == "torch.storage" && name == "UntypedStorage") {
-    return KnownGlobal{PickleGlobal::storage, ScalarType::Byte};
+    return KnownGlobal{PickleGlobal::storage, ElementType::uint8};
   }
   return std::nullopt;
 }

@@ -1,9 +1,9 @@
 #pragma once
 
-#include <c10/core/ScalarType.h>
-
 #include <optional>
 #include <string_view>
+
+#include "checkpoint/element_type.h"
 
 namespace shardpipe::checkpoint {
 
@@ -25,7 +25,7 @@ enum class PickleGlobal : uint8_t {
 
 struct KnownGlobal {
   PickleGlobal meaning;
-  c10::ScalarType dtype = c10::ScalarType::Undefined;
+  ElementType dtype = ElementType::undefined;
 };
 
 /// nullopt: refuse it.

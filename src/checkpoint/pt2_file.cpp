@@ -3,7 +3,8 @@
 #include <ATen/ATen.h>
 
 #include "base/error.h"
-#include "checkpoint/dtype.h"
+#include "checkpoint/header.h"
+#include "checkpoint/scalar_type.h"
 #include "checkpoint/text.h"
 
 namespace shardpipe::checkpoint {
@@ -49,53 +50,8 @@ std::optional<Extent> extent_of(const std::vector<int64_t>& shape, const std::ve
 }  // namespace
 
 std::optional<c10::ScalarType> exported_dtype(int64_t number) {
-  using enum c10::ScalarType;
-  switch (number) {
-    case 1:
-      return Byte;
-    case 2:
-      return Char;
-    case 3:
-      return Short;
-    case 4:
-      return Int;
-    case 5:
-      return Long;
-    case 6:
-      return Half;
-    case 7:
-      return Float;
-    case 8:
-      return Double;
-    case 9:
-      return ComplexHalf;
-    case 10:
-      return ComplexFloat;
-    case 11:
-      return ComplexDouble;
-    case 12:
-      return Bool;
-    case 13:
-      return BFloat16;
-    case 28:
-      return UInt16;
-    case 29:
-      return Float8_e4m3fn;
-    case 30:
-      return Float8_e5m2;
-    case 31:
-      return Float8_e4m3fnuz;
-    case 32:
-      return Float8_e5m2fnuz;
-    case 33:
-      return Float8_e8m0fnu;
-    case 34:
-      return UInt32;
-    case 35:
-      return UInt64;
-    default:
-      return std::nullopt;
-  }
+  const ElementFormat* format = find_exported_type(number);
+  return format == nullptr ? std::nullopt : std::optional(to_scalar_type(format->type));
 }
 
 std::shared_ptr<const Pt2File> Pt2File::open(const std::filesystem::path& path) {
@@ -162,8 +118,7 @@ void Pt2File::add(const std::string& name, const SortedJson& entry, const std::s
       details.problem = "is not strided (sparse or packed)";
     }
     info.dtype = *dtype;
-    const Dtype* row = find_dtype(*dtype);
-    info.dtype_name = row == nullptr ? std::string_view(c10::toString(*dtype)) : row->name;
+    info.dtype_name = dtype_name(info.dtype);
     info.shape = integers(meta->at("sizes"));
     details.strides = integers(meta->at("strides"));
     details.storage_offset = meta->at("storage_offset").at("as_int").get_ref<const Integer&>();

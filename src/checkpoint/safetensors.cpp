@@ -5,6 +5,8 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "checkpoint/header.h"
+#include "checkpoint/scalar_type.h"
 #include "checkpoint/text.h"
 
 namespace shardpipe::checkpoint {
@@ -42,17 +44,24 @@ at::Tensor valid_booleans(const at::Tensor& tensor) {
 std::shared_ptr<const SafetensorsFile> SafetensorsFile::open(const std::filesystem::path& path) {
   std::shared_ptr<SafetensorsFile> file(new SafetensorsFile);
   file->mapping_ = MappedFile::open(path);
-  file->header_ = parse_header(file->mapping_->bytes(), path);
-  file->index_.reserve(file->header_.tensors.size());
-  for (size_t i = 0; i < file->header_.tensors.size(); ++i) {
-    file->index_.emplace(file->header_.tensors[i].name, i);
+  Header header = parse_header(file->mapping_->bytes(), path);
+  file->metadata_ = std::move(header.metadata);
+  file->infos_.reserve(header.tensors.size());
+  file->index_.reserve(header.tensors.size());
+  for (HeaderTensor& tensor : header.tensors) {
+    file->infos_.push_back(
+        {std::move(tensor.name), to_scalar_type(tensor.dtype->type), tensor.dtype->safetensors, std::move(tensor.shape),
+         tensor.offset_bytes, tensor.size_bytes});
+  }
+  for (size_t i = 0; i < file->infos_.size(); ++i) {
+    file->index_.emplace(file->infos_[i].name, i);
   }
   return file;
 }
 
 const TensorInfo* SafetensorsFile::find(std::string_view name) const {
   const auto found = index_.find(name);
-  return found == index_.end() ? nullptr : &header_.tensors[found->second];
+  return found == index_.end() ? nullptr : &infos_[found->second];
 }
 
 // The tensor over the mapping: of `info.dtype`, or of bytes with an element's bytes as last dimension when the data is

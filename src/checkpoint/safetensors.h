@@ -28,8 +28,8 @@ class SafetensorsFile final : public TensorFile {
 
   const std::shared_ptr<const MappedFile>& mapping() const override { return mapping_; }
   /// In the order of the header.
-  const std::vector<TensorInfo>& tensors() const override { return header_.tensors; }
-  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
+  const std::vector<TensorInfo>& tensors() const override { return infos_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
   const TensorInfo* find(std::string_view name) const override;
   at::Tensor tensor(std::string_view name) const override;
@@ -41,8 +41,9 @@ class SafetensorsFile final : public TensorFile {
   SafetensorsFile() = default;
   at::Tensor map(const TensorInfo& info) const;
   std::shared_ptr<const MappedFile> mapping_;
-  Header header_;
-  std::unordered_map<std::string_view, size_t> index_;  // keys live in header_
+  std::vector<TensorInfo> infos_;
+  std::map<std::string, std::string> metadata_;
+  std::unordered_map<std::string_view, size_t> index_;  // keys live in infos_
 };
 
 }  // namespace shardpipe::checkpoint

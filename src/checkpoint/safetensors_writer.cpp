@@ -9,7 +9,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "checkpoint/atomic_file.h"
-#include "checkpoint/dtype.h"
+#include "checkpoint/scalar_type.h"
 #include "checkpoint/text.h"
 
 namespace shardpipe::checkpoint {
@@ -26,7 +26,8 @@ std::string json_text(const std::string& text, const std::filesystem::path& path
   }
 }
 
-const Dtype& check_tensor(const std::string& name, const at::Tensor& tensor, const std::filesystem::path& path) {
+const ElementFormat& check_tensor(
+    const std::string& name, const at::Tensor& tensor, const std::filesystem::path& path) {
   const auto refuse = [&](const std::string& why) {
     throw_usage("cannot write tensor {} to {}: {}", in_quotes(name), path.string(), why);
   };
@@ -36,11 +37,11 @@ const Dtype& check_tensor(const std::string& name, const at::Tensor& tensor, con
   if (!tensor.defined() || tensor.layout() != at::kStrided || tensor.is_meta()) {
     refuse(!tensor.defined() ? "it is undefined" : tensor.is_meta() ? "it has no data" : "it is not a dense tensor");
   }
-  const Dtype* dtype = find_dtype(tensor.scalar_type());
-  if (dtype == nullptr) {
+  const ElementFormat* dtype = find_format(to_element_type(tensor.scalar_type()));
+  if (dtype == nullptr || dtype->safetensors.empty()) {
     refuse(fmt::format("safetensors has no dtype {}", c10::toString(tensor.scalar_type())));
   }
-  if (dtype->type == c10::ScalarType::Float4_e2m1fn_x2 && tensor.dim() == 0) {
+  if (dtype->type == ElementType::float4_e2m1fn_x2 && tensor.dim() == 0) {
     refuse("a packed F4 tensor needs a dimension");
   }
   return *dtype;
@@ -60,7 +61,7 @@ void write_safetensors(
     const std::filesystem::path& path,
     const std::vector<std::pair<std::string, at::Tensor>>& tensors,
     const std::map<std::string, std::string>& metadata) {
-  std::vector<const Dtype*> dtypes;
+  std::vector<const ElementFormat*> dtypes;
   std::unordered_set<std::string> names;
   for (const auto& [name, tensor] : tensors) {
     dtypes.push_back(&check_tensor(name, tensor, path));
@@ -92,8 +93,8 @@ void write_safetensors(
   for (size_t i = 0; i < tensors.size(); ++i) {
     const at::Tensor& tensor = tensors[i].second;
     header += fmt::format(
-        R"({}:{{"dtype":"{}","shape":{},"data_offsets":[{},{}]}},)", json_text(tensors[i].first, path), dtypes[i]->name,
-        shape_text(file_shape(tensor)), begins[i], begins[i] + tensor.nbytes());
+        R"({}:{{"dtype":"{}","shape":{},"data_offsets":[{},{}]}},)", json_text(tensors[i].first, path),
+        dtypes[i]->safetensors, shape_text(file_shape(tensor)), begins[i], begins[i] + tensor.nbytes());
   }
   if (header.back() == ',') {
     header.pop_back();

@@ -2,14 +2,25 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/file.h"
-#include "checkpoint/header.h"
 
 namespace shardpipe::checkpoint {
+
+/// What a file says of one tensor.
+struct TensorInfo {
+  std::string name;
+  c10::ScalarType dtype = c10::ScalarType::Undefined;  ///< Undefined where torch has no such type (F6_E2M3, F6_E3M2)
+  std::string_view dtype_name;                         ///< for messages: safetensors' name, "BF16", or torch's
+  std::vector<int64_t> shape;                          ///< as in the file: of F4 tensors twice torch's last extent
+  uint64_t offset_bytes = 0;                           ///< from the start of the file
+  uint64_t size_bytes = 0;
+};
 
 /// One file of a checkpoint, whatever its format: named tensors that are views of its mapping and keep it alive.
 class TensorFile {

@@ -7,7 +7,7 @@
 #include <fstream>
 
 #include "base/error.h"
-#include "checkpoint/dtype.h"
+#include "checkpoint/scalar_type.h"
 #include "checkpoint/text.h"
 
 namespace shardpipe::checkpoint {
@@ -55,8 +55,13 @@ Pickle::Id state_dictionary(const Pickle& pickle, const std::string& where) {
   }
   const std::span<const Pickle::Id> items = pickle.items(root);
   std::vector<std::pair<std::string_view, Pickle::Id>> nested;
+  std::unordered_map<Pickle::Id, bool> known;  // one dictionary may be there under very many keys
   for (size_t i = 0; i < items.size(); i += 2) {
-    if (pickle.kind(items[i]) == Kind::text && holds_tensors(pickle, items[i + 1])) {
+    const auto [entry, added] = known.try_emplace(items[i + 1]);
+    if (added) {
+      entry->second = holds_tensors(pickle, items[i + 1]);
+    }
+    if (pickle.kind(items[i]) == Kind::text && entry->second) {
       nested.emplace_back(pickle.text(items[i]), items[i + 1]);
     }
   }
@@ -74,7 +79,7 @@ Pickle::Id state_dictionary(const Pickle& pickle, const std::string& where) {
   }
   std::vector<std::string> names;
   for (const auto& [name, id] : nested) {
-    names.emplace_back(name);
+    names.emplace_back(name.substr(0, 256));
   }
   if (!names.empty()) {
     throw Error(
@@ -117,7 +122,12 @@ std::shared_ptr<const TorchFile> TorchFile::open(const std::filesystem::path& pa
   const std::span<const Pickle::Id> items = pickle.items(state_dictionary(pickle, where));
   for (size_t i = items.size(); i > 0; i -= 2) {  // of a key given twice the last value counts
     if (pickle.kind(items[i - 2]) == Kind::text && pickle.kind(items[i - 1]) == Kind::tensor) {
-      const std::string name(pickle.text(items[i - 2]));
+      const std::string_view text = pickle.text(items[i - 2]);
+      if (text.size() > kMaxPickledNameBytes) {
+        throw_input(
+            "{} holds a tensor whose name has {} bytes; at most {} are read", where, text.size(), kMaxPickledNameBytes);
+      }
+      const std::string name(text);
       if (!file->index_.contains(name)) {
         file->add(name, pickle.tensor(items[i - 1], name));
       }
@@ -140,12 +150,11 @@ void TorchFile::add(const std::string& name, PickledTensor tensor) {
   }
   TensorInfo info;
   info.name = name;
-  info.dtype = tensor.dtype;
-  const Dtype* row = find_dtype(tensor.dtype);
-  info.dtype_name = row == nullptr ? std::string_view(c10::toString(tensor.dtype)) : row->name;
+  info.dtype = to_scalar_type(tensor.dtype);
+  info.dtype_name = dtype_name(info.dtype);
   info.shape = tensor.shape;
   const StridedView view = {std::move(tensor.shape), std::move(tensor.strides), tensor.offset};
-  const std::optional<ViewBytes> bytes = view_bytes(view, tensor.dtype);
+  const std::optional<ViewBytes> bytes = view_bytes(view, info.dtype);
   if (!bytes || bytes->end > record->size_bytes) {
     throw_input(
         "{} is damaged: tensor {} with shape {}, strides {} and offset {} exceeds its record {} of {} bytes", where,
@@ -160,7 +169,7 @@ void TorchFile::add(const std::string& name, PickledTensor tensor) {
   info.size_bytes = bytes->size;
   info.offset_bytes = record->offset_bytes;
   if (bytes->size > 0) {
-    info.offset_bytes += static_cast<uint64_t>(view.offset) * c10::elementSize(tensor.dtype);
+    info.offset_bytes += static_cast<uint64_t>(view.offset) * c10::elementSize(info.dtype);
   }
   index_.emplace(name, infos_.size());
   infos_.push_back(std::move(info));

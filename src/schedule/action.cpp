@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <map>
 
 #include "base/error.h"
 
@@ -65,6 +66,7 @@ std::string to_csv(const Schedule& schedule) {
 
 Schedule parse_csv(std::string_view text, const std::string& where) {
   Schedule schedule{0, 0, {}, {}};
+  std::map<int, int> owners;  // by stage: a number may be large where the file is small
   size_t at = 0;
   while (at < text.size()) {
     const size_t end = std::min(text.find('\n', at), text.size());
@@ -93,16 +95,18 @@ Schedule parse_csv(std::string_view text, const std::string& where) {
       }
       const Action& action = actions.back();
       schedule.num_microbatches = std::max(schedule.num_microbatches, action.microbatch + 1);
-      if (action.stage >= schedule.num_stages) {
-        schedule.num_stages = action.stage + 1;
-        schedule.rank_of_stage.resize(static_cast<size_t>(schedule.num_stages), -1);
-      }
-      int& owner = schedule.rank_of_stage[static_cast<size_t>(action.stage)];
-      if (owner >= 0 && owner != rank) {
+      const int owner = owners.emplace(action.stage, rank).first->second;
+      if (owner != rank) {
         throw_input("stage {} is on rank {} and on rank {} in {}, line {}", action.stage, owner, rank, where, rank + 1);
       }
-      owner = rank;
     }
+  }
+  for (const auto& [stage, rank] : owners) {
+    if (stage != schedule.num_stages) {
+      throw_input("stage {} has no action in {}, which has actions of stage {}", schedule.num_stages, where, stage);
+    }
+    ++schedule.num_stages;
+    schedule.rank_of_stage.push_back(rank);
   }
   return schedule;
 }

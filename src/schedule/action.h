@@ -44,7 +44,7 @@ struct Schedule {
 /// A line a rank, actions joined by commas: torch.distributed.pipelining's CSV.
 std::string to_csv(const Schedule& schedule);
 /// The lists of a CSV; num_stages, num_microbatches and rank_of_stage follow from them. Throws Error(input) naming
-/// `where` and the line.
+/// `where` and the line; also when stages 0 to the highest do not all have an action.
 Schedule parse_csv(std::string_view text, const std::string& where);
 
 }  // namespace shardpipe::schedule

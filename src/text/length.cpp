@@ -8,7 +8,7 @@ namespace shardpipe::text {
 namespace {
 
 // A padding longer than this is a damaged file, not a context length.
-constexpr uint64_t kMaxPadding = 1 << 24;
+constexpr uint64_t kMaxPadding = 1 << 20;
 
 bool is_left(const Fields& fields, bool required) {
   if (!required && !fields.has("direction")) {

@@ -134,6 +134,26 @@ TEST(JsonReader, RefusesHostileText) {
       HasSubstr("key \"a\" appears twice"));
 }
 
+TEST(JsonReader, ReadsVeryManyKeysInOrderAndWithoutDelay) {
+  constexpr int kCount = 300'000;  // pairs of keys to compare: minutes of work
+  std::string text = "{";
+  for (int i = 0; i < kCount; ++i) {
+    text += fmt::format("\"k{}\": {}, ", i, i);
+  }
+  text += "\"k7\": \"again\", \"k100000\": \"again\"}";
+  const Json json = parse_json(text, "f");
+  ASSERT_EQ(json.size(), kCount);
+  int i = 0;
+  for (const auto& [key, value] : json.items()) {
+    ASSERT_EQ(key, fmt::format("k{}", i));
+    ASSERT_EQ(value, i == 7 || i == 100'000 ? Json("again") : Json(i));
+    ++i;
+  }
+  EXPECT_THAT(
+      error_of([&] { parse_json(text, "f", {.refuse_duplicate_keys = true}); }).message(),
+      HasSubstr("\"k7\" appears twice"));
+}
+
 TEST(JsonReader, AcceptsBracketsInTextAndCommentsOnRequest) {
   EXPECT_EQ(parse_json(R"({"a":"[[[[{\"["})", "f").at("a"), "[[[[{\"[");
   EXPECT_EQ(parse_json("{/* one */ \"a\": 1}", "f", {.comments = true}).at("a"), 1);

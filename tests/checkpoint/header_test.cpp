@@ -31,8 +31,7 @@ TEST(Header, AcceptsWhatTheFormatAllows) {
   const Header parsed = parse(file_bytes(header, "123456789"));
   ASSERT_EQ(parsed.tensors.size(), 3u);
   EXPECT_EQ(parsed.tensors[0].name, "w");
-  EXPECT_EQ(parsed.tensors[0].dtype, c10::ScalarType::Float);
-  EXPECT_EQ(parsed.tensors[0].dtype_name, "F32");
+  EXPECT_EQ(parsed.tensors[0].dtype->type, ElementType::float32);
   EXPECT_EQ(parsed.tensors[0].shape, (std::vector<int64_t>{2, 1}));
   EXPECT_EQ(parsed.tensors[0].offset_bytes, 8 + header.size());
   EXPECT_EQ(parsed.tensors[0].size_bytes, 8u);

@@ -2,8 +2,8 @@
 
 #include <ATen/ATen.h>
 
-#include "checkpoint/dtype.h"
 #include "checkpoint/safetensors_writer.h"
+#include "checkpoint/scalar_type.h"
 #include "checkpoint/test_files.h"
 
 namespace shardpipe::checkpoint {
@@ -115,18 +115,20 @@ TEST_F(Safetensors, EveryDtypeRoundTrips) {
   for (const char* name :
        {"F64", "F32", "F16",  "BF16", "I64",     "I32",     "I16",         "I8",          "U64",     "U32",
         "U16", "U8",  "BOOL", "C64",  "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F8_E8M0", "F4"}) {
-    const Dtype* dtype = find_dtype(std::string_view(name));
-    ASSERT_NE(dtype, nullptr) << name;
-    EXPECT_EQ(find_dtype(dtype->type), dtype);
-    const int64_t width = static_cast<int64_t>(c10::elementSize(dtype->type));
-    const bool boolean = dtype->type == at::kBool;
+    const ElementFormat* format = find_safetensors_type(name);
+    ASSERT_NE(format, nullptr) << name;
+    const c10::ScalarType dtype = to_scalar_type(format->type);
+    EXPECT_EQ(to_element_type(dtype), format->type);
+    EXPECT_EQ(dtype_name(dtype), name);
+    const int64_t width = static_cast<int64_t>(c10::elementSize(dtype));
+    const bool boolean = dtype == at::kBool;
     const at::Tensor bytes = at::arange(3 * 2 * width, at::kByte).remainder(boolean ? 2 : 255).view({3, 2 * width});
-    write_safetensors(folder_ / "d.safetensors", {{"t", bytes.view(dtype->type)}});
+    write_safetensors(folder_ / "d.safetensors", {{"t", bytes.view(dtype)}});
     const auto file = SafetensorsFile::open(folder_ / "d.safetensors");
     EXPECT_EQ(file->info("t").dtype_name, name);
     const at::Tensor read = file->tensor("t");
-    EXPECT_EQ(read.scalar_type(), dtype->type);
-    EXPECT_EQ(read.sizes(), bytes.view(dtype->type).sizes()) << name;
+    EXPECT_EQ(read.scalar_type(), dtype);
+    EXPECT_EQ(read.sizes(), bytes.view(dtype).sizes()) << name;
     EXPECT_TRUE(at::equal(read.view(at::kByte), bytes)) << name;
   }
 }

@@ -139,6 +139,7 @@ def make_refused(folder):
     save("meta.pt", {"a": torch.ones(2, device="meta")}, ["_rebuild_meta_tensor_no_storage"])
     save("legacy.pt", {"a": torch.ones(2)}, ["before torch 1.6", "save it again"], _use_new_zipfile_serialization=False)
     save("no_tensors.pt", {"a": 1}, ["holds no tensors"])
+    save("long_name.pt", {"a" * 5000: torch.ones(2)}, ["name has 5000 bytes; at most 4096"])
     save("a_tensor.pt", torch.ones(2), ["holds no dictionary"])
     save("expanded.pt", {"a": torch.ones(1).expand(1 << 28)}, ['tensor "a"', "repeats 4 bytes to 1073741824"])
     save("two.pt", {"x": {"a": torch.ones(1)}, "y": {"a": torch.ones(1)}}, ["holds 2 dictionaries", '"x", "y"'])

@@ -94,6 +94,9 @@ TEST(Csv, NamesFileAndLine) {
   EXPECT_THAT(bad.message(), HasSubstr("my.csv, line 2"));
   const Error twice = error_of([] { parse_csv("0F0\n0F1\n", "my.csv"); });
   EXPECT_THAT(twice.message(), HasSubstr("stage 0 is on rank 0 and on rank 1"));
+  // A number of seven digits must not cost megabytes.
+  const Error gap = error_of([] { parse_csv("0F0\n9999999F0\n", "my.csv"); });
+  EXPECT_THAT(gap.message(), HasSubstr("stage 1 has no action in my.csv, which has actions of stage 9999999"));
 }
 
 TEST(Validate, AcceptsRandomPipelines) {

@@ -107,7 +107,7 @@ TEST(TokenizerErrors, Refuses) {
   refuses("padding.strategy must be \"BatchLongest\" or {\"Fixed\": length}", [](Json& j) {
     j["padding"]["strategy"] = 1;
   });
-  refuses("padding is above 16777216 tokens", [](Json& j) { j["padding"]["strategy"] = {{"Fixed", 1ULL << 60}}; });
+  refuses("padding is above 1048576 tokens", [](Json& j) { j["padding"]["strategy"] = {{"Fixed", 1ULL << 60}}; });
   refuses("padding.direction must be a string, is missing", [](Json& j) { j["padding"].erase("direction"); });
 }
 

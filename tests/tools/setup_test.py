@@ -140,6 +140,13 @@ class SystemPackagesTest(SetupTest):
         self.assertEqual(self.done(self.machine.setup(STUB_UID="0", TORCH_DIR=torch)), "")
         self.assertEqual(self.machine.calls(), [])
 
+    def test_what_only_the_fuzz_targets_use_is_not_required(self):
+        self.apt_that_installs()
+        self.done(self.machine.setup("fuzz", STUB_UID="0", TORCH_DIR=self.machine.fake_torch()))
+        installs = [call for call in self.machine.calls() if " -s " not in call]
+        names = ["ninja-build", "mold", "clang", "libclang-rt-dev"]
+        self.assertEqual([call.split()[-1] for call in installs], names)
+
     def test_sudo_is_used_where_it_needs_no_password(self):
         self.apt_that_installs()
         self.machine.stub("sudo", 'echo "sudo $*" >>"$MACHINE/calls"; [ "$1" = -n ] || exec "$@"')

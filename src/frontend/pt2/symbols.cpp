@@ -11,8 +11,9 @@ namespace {
 
 using graph::Size;
 
-// Far more than real extents have; a hostile product of sums must not grow without end.
+// Far more than real extents have; a hostile product of sums, or power of powers, must not grow without end.
 constexpr size_t kMaxTerms = 64;
+constexpr size_t kMaxDegree = 64;
 constexpr int kMaxDepth = 64;
 constexpr int64_t kMaxExponent = 8;
 
@@ -99,7 +100,8 @@ class Srepr {
   }
 
   static Size checked(Size size) {
-    if (size.terms().size() > kMaxTerms) {
+    const auto high = [](const auto& term) { return term.first.size() > kMaxDegree; };
+    if (size.terms().size() > kMaxTerms || std::any_of(size.terms().begin(), size.terms().end(), high)) {
       throw NotPolynomial();
     }
     return size;

@@ -40,7 +40,13 @@ std::vector<std::string> child_names(const Document& node, size_t count) {
   return names;
 }
 
+// A hostile tree would repeat a long name in each of many leaves.
+constexpr size_t kMaxPathBytes = 4096;
+
 std::string joined(const std::string& path, const std::string& name) {
+  if (path.size() + name.size() > kMaxPathBytes) {
+    throw_input("a call's specification has a path of more than {} bytes", kMaxPathBytes);
+  }
   return path.empty() ? name : path + "." + name;
 }
 

@@ -45,6 +45,11 @@ TEST(Symbols, ReadSreprAsPolynomials) {
     sum += ", Symbol('a" + std::to_string(i) + "')";
   }
   EXPECT_EQ(size_text(("Pow(" + sum + "), Integer(8))").c_str()), "none");
+  std::string tower = "Symbol('a')";  // to the power of 8^20
+  for (int i = 0; i < 20; ++i) {
+    tower = "Pow(" + tower + ", Integer(8))";
+  }
+  EXPECT_EQ(size_text(tower.c_str()), "none");
 }
 
 TEST(Symbols, AreCalledByWhereTheyComeFrom) {
@@ -110,6 +115,10 @@ TEST(Tree, NamesLeaves) {
   EXPECT_THAT(output_names(spec(node("m.Odd", "free text", leaf + "," + leaf))), ElementsAre("0", "1"));
   EXPECT_THAT(output_names("[2, {}]"), IsEmpty());
   EXPECT_THAT(output_names("no json"), IsEmpty());
+  // Many leaves below a long name.
+  const std::string name = R"([\"a)" + std::string(5000, 'a') + R"(\"])";
+  EXPECT_THAT(
+      output_names(spec(node("builtins.dict", name, node("builtins.list", "null", leaf + "," + leaf)))), IsEmpty());
   const std::string call = spec(node(
       "builtins.tuple", "null",
       node("builtins.tuple", "null", leaf + "," + node("builtins.list", "null", leaf + "," + leaf)) + "," +
