@@ -252,7 +252,7 @@ int generate_command(Options& options, const Invocation& invocation) {
   }
   const Json json = report(options, plan, result, prompts, tokenizer, ranks, load_s);
   if (options.json) {
-    write(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_json(json);
   } else {
     for (const Output& output : result.outputs) {
       if (!printer.live()) {

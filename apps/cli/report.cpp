@@ -17,6 +17,10 @@ void write(const std::string& text) {
   }
 }
 
+void write_json(const Json& report) {
+  write(report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
 Json layout_report(const Plan& plan, int chunks) {
   const LayoutOptions& layout = plan.layout();
   Json report = {{"pp", layout.pp}, {"tp", layout.tp}, {"dp", layout.dp}, {"chunks", chunks}};

@@ -11,7 +11,10 @@ namespace shardpipe::cli {
 /// To standard output, at once. A reader that has gone away is an Error(io) of this rank, not its death by a signal.
 void write(const std::string& text);
 
-/// {"pp", "tp", "dp", "chunks"}
+/// A whole answer in one line; bytes that are no UTF-8 are replaced.
+void write_json(const Json& report);
+
+/// {"pp", "tp", "dp", "chunks"}, and "virtual" where a rank has several stages.
 Json layout_report(const Plan& plan, int chunks);
 
 /// What every rank tells of itself: {"rank", "peak_rss_bytes", "parameter_bytes"}.

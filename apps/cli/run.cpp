@@ -167,7 +167,7 @@ int run_command(Options& options, const Invocation& invocation) {
   report["timing"] = {{"load_s", load_s}, {"run_s", run_s}};
   report["ranks"] = ranks_report(ranks);
   if (options.json) {
-    write(report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_json(report);
   } else {
     print(report, options);
   }

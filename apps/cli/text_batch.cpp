@@ -131,7 +131,7 @@ int run_texts(
     json["outputs"] = std::move(outputs);
     json["timing"] = {{"load_s", load_s}, {"run_s", run_s}};
     json["ranks"] = ranks_report(ranks);
-    write(json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+    write_json(json);
     return 0;
   }
   for (const Json& entry : outputs) {

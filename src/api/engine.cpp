@@ -20,6 +20,13 @@ int default_threads(const comm::World& world) {
   return std::max(1, cores / world.local_world_size());
 }
 
+bool has_caches(const plan::Plan& plan) {
+  const std::vector<graph::Value>& values = plan.graph.values;
+  return std::any_of(values.begin(), values.end(), [](const graph::Value& value) {
+    return value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence;
+  });
+}
+
 // What the nodes cost: measured, or by the model, for the sizes of the example; for generation for those of a step.
 plan::CostFunction cost_function(
     const runtime::TensorSource& tensors, const PlanOptions& options, const NamedTensors& example) {
@@ -92,12 +99,10 @@ Engine::Engine(Engine&&) noexcept = default;
 
 RunResult Engine::run(const NamedTensors& inputs, const RunOptions& options) {
   const plan::Plan& plan = impl_->engine.plan();
-  for (const graph::Value& value : plan.graph.values) {
-    if (value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence) {
-      throw Error(
-          ErrorCode::usage, "a program that generates, with caches of its own, is not run on a batch of tensors",
-          "use generate, or plan ModelProgram::forward");
-    }
+  if (has_caches(plan)) {
+    throw Error(
+        ErrorCode::usage, "a program that generates, with caches of its own, is not run on a batch of tensors",
+        "use generate, or plan ModelProgram::forward");
   }
   NamedTensors given = inputs;
   hf::add_optional_inputs(impl_->optional_inputs, given);
@@ -122,10 +127,7 @@ GenerateResult generate(
   runtime::Engine& stage = engine.impl().engine;
   comm::World& ranks = engine.impl().world;
   std::string bytes;
-  const std::vector<graph::Value>& values = stage.plan().graph.values;
-  if (std::none_of(values.begin(), values.end(), [](const graph::Value& value) {
-        return value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence;
-      })) {
+  if (!has_caches(stage.plan())) {
     throw Error(ErrorCode::usage, "a program without caches does not generate", "plan ModelProgram::generation");
   }
   if (ranks.rank() == 0) {

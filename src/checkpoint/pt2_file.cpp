@@ -1,10 +1,8 @@
 #include "checkpoint/pt2_file.h"
 
-#include <ATen/ATen.h>
-
 #include "base/error.h"
-#include "checkpoint/header.h"
 #include "checkpoint/scalar_type.h"
+#include "checkpoint/strided_view.h"
 #include "checkpoint/text.h"
 
 namespace shardpipe::checkpoint {
@@ -21,30 +19,6 @@ std::vector<int64_t> integers(const SortedJson& list) {
     result.push_back(item.at("as_int").get_ref<const Integer&>());
   }
   return result;
-}
-
-// Elements of the shape, and the elements of storage that they reach from the first one on; nullopt when a number is
-// negative or the product exceeds 63 bits.
-struct Extent {
-  int64_t elements = 1;
-  int64_t reach = 0;
-};
-std::optional<Extent> extent_of(const std::vector<int64_t>& shape, const std::vector<int64_t>& strides) {
-  Extent extent;
-  bool bad = shape.size() != strides.size() || shape.size() > kMaxDims;
-  bool empty = false;
-  for (size_t i = 0; i < shape.size() && !bad; ++i) {
-    int64_t last = 0;
-    bad = shape[i] < 0 || strides[i] < 0 ||
-          __builtin_mul_overflow(extent.elements, std::max<int64_t>(shape[i], 1), &extent.elements) ||
-          __builtin_mul_overflow(std::max<int64_t>(shape[i] - 1, 0), strides[i], &last) ||
-          __builtin_add_overflow(extent.reach, last, &extent.reach);
-    empty = empty || shape[i] == 0;
-  }
-  if (bad || __builtin_add_overflow(extent.reach, 1, &extent.reach)) {
-    return std::nullopt;
-  }
-  return empty ? Extent{0, 0} : extent;
 }
 
 }  // namespace
@@ -127,25 +101,22 @@ void Pt2File::add(const std::string& name, const SortedJson& entry, const std::s
     if (record == nullptr) {
       throw_input("{} is damaged: no record {} for tensor {}", where, in_quotes(details.record), in_quotes(name));
     }
-    const std::optional<Extent> extent = extent_of(info.shape, details.strides);
-    const auto element_bytes = static_cast<int64_t>(c10::elementSize(*dtype));
-    int64_t size = 0;
-    int64_t end = 0;
-    int64_t begin = 0;
-    if (!extent || details.storage_offset < 0 || __builtin_mul_overflow(extent->elements, element_bytes, &size) ||
-        __builtin_mul_overflow(details.storage_offset, element_bytes, &begin) ||
-        __builtin_add_overflow(details.storage_offset, extent->reach, &end) ||
-        __builtin_mul_overflow(end, element_bytes, &end)) {
+    const std::optional<ViewBytes> bytes =
+        view_bytes({info.shape, details.strides, details.storage_offset}, info.dtype);
+    if (!bytes) {
       throw_input(
           "{} is damaged: tensor {} has shape {}, strides {}, offset {}", where, in_quotes(name),
           shape_text(info.shape), shape_text(details.strides), details.storage_offset);
     }
-    details.has_data = size == 0 || record->size_bytes > 0;
-    info.offset_bytes = record->offset_bytes + static_cast<uint64_t>(size == 0 ? 0 : begin);
-    info.size_bytes = static_cast<uint64_t>(size);
-    if (details.has_data && size > 0 && static_cast<uint64_t>(end) > record->size_bytes) {
+    details.has_data = bytes->size == 0 || record->size_bytes > 0;
+    info.size_bytes = bytes->size;
+    info.offset_bytes = record->offset_bytes;
+    if (bytes->size > 0) {
+      info.offset_bytes += static_cast<uint64_t>(details.storage_offset) * c10::elementSize(info.dtype);
+    }
+    if (details.has_data && bytes->end > record->size_bytes) {
       throw_input(
-          "{} is damaged: tensor {} needs {} bytes of the record {}, which has {}", where, in_quotes(name), end,
+          "{} is damaged: tensor {} needs {} bytes of the record {}, which has {}", where, in_quotes(name), bytes->end,
           in_quotes(details.record), record->size_bytes);
     }
     if (details.has_data && info.size_bytes > std::max(kMaxRepeatedBytes, record->size_bytes)) {
@@ -169,7 +140,9 @@ const Pt2Tensor* Pt2File::details(std::string_view name) const {
   return found == index_.end() ? nullptr : &details_[found->second];
 }
 
-at::Tensor Pt2File::map(size_t index) const {
+at::Tensor Pt2File::tensor(std::string_view name) const {
+  info(name);  // throws for an unknown name
+  const size_t index = index_.find(std::string(name))->second;
   const TensorInfo& info = infos_[index];
   const Pt2Tensor& details = details_[index];
   if (!details.problem.empty()) {
@@ -180,48 +153,10 @@ at::Tensor Pt2File::map(size_t index) const {
         ErrorCode::input, fmt::format("{} has no data for tensor {}", path().string(), in_quotes(info.name)),
         "it was exported without weights: give them with --weights DIR");
   }
-  const auto options = at::TensorOptions().dtype(info.dtype);
-  if (info.size_bytes == 0) {
-    return at::empty({0}, options).view(info.shape);
-  }
-  const std::span<const std::byte> record = archive_->bytes(*archive_->find(details.record));
-  auto* data = const_cast<std::byte*>(record.data());
-  const auto element_bytes = static_cast<int64_t>(c10::elementSize(info.dtype));
-  const auto storage = [&](void* from, int64_t bytes, auto keep, at::TensorOptions type) {
-    return at::for_blob(from, {bytes / static_cast<int64_t>(type.dtype().itemsize())})
-        .deleter([keep](void*) {})
-        .options(type.device(at::kCPU))
-        .target_device(at::kCPU)  // spares the question what kind of pointer this is
-        .make_tensor();
-  };
-  const auto size = static_cast<int64_t>(record.size());
-  if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(element_bytes) == 0) {
-    return storage(data, size, mapping(), options).as_strided(info.shape, details.strides, details.storage_offset);
-  }
-  const int64_t whole = size / element_bytes * element_bytes;
-  const at::Tensor copy = storage(data, whole, mapping(), at::TensorOptions().dtype(at::kByte)).clone();
-  return copy.view(info.dtype).as_strided(info.shape, details.strides, details.storage_offset);
-}
-
-at::Tensor Pt2File::tensor(std::string_view name) const {
-  const c10::ScalarType dtype = info(name).dtype;  // throws for an unknown name
-  at::Tensor result = map(index_.find(std::string(name))->second);
-  if (dtype == at::kBool && result.numel() > 0 && result.view(at::kByte).max().item<int64_t>() > 1) {
-    result = result.view(at::kByte).ne(0);  // kernels rely on 0 and 1
-  }
-  return result;
-}
-
-at::Tensor Pt2File::slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const {
-  const at::Tensor whole = tensor(name);
-  const bool inside = dim >= 0 && dim < whole.dim() && start >= 0 && length >= 0 && start <= whole.size(dim) &&
-                      length <= whole.size(dim) - start;
-  if (!inside) {
-    throw_input(
-        "cannot take {} rows from row {} of dimension {} of tensor {} in {}: its shape is {}", length, start, dim,
-        in_quotes(name), path().string(), shape_text(whole.sizes()));
-  }
-  return whole.narrow(dim, start, length);
+  // Where there are no elements the record may be missing.
+  const std::span<const std::byte> record =
+      info.size_bytes == 0 ? std::span<const std::byte>() : archive_->bytes(*archive_->find(details.record));
+  return map_view(mapping(), record, info.dtype, {info.shape, details.strides, details.storage_offset});
 }
 
 }  // namespace shardpipe::checkpoint

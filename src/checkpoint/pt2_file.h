@@ -45,7 +45,6 @@ class Pt2File final : public TensorFile {
   const TensorInfo* find(std::string_view name) const override;
   /// Throws Error(input) also when the archive has no data for it, with the hint to give --weights.
   at::Tensor tensor(std::string_view name) const override;
-  at::Tensor slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const override;
 
   /// nullptr when the file has no such tensor.
   const Pt2Tensor* details(std::string_view name) const;
@@ -54,7 +53,6 @@ class Pt2File final : public TensorFile {
   Pt2File() = default;
   void read_list(const std::string& folder, bool constant);
   void add(const std::string& name, const SortedJson& entry, const std::string& folder, bool constant);
-  at::Tensor map(size_t index) const;
   std::shared_ptr<const ZipFile> archive_;
   std::string model_name_;
   std::vector<TensorInfo> infos_;

@@ -19,4 +19,16 @@ const TensorInfo& TensorFile::info(std::string_view name) const {
   return *found;
 }
 
+at::Tensor TensorFile::slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const {
+  const at::Tensor whole = tensor(name);
+  const bool inside = dim >= 0 && dim < whole.dim() && start >= 0 && length >= 0 && start <= whole.size(dim) &&
+                      length <= whole.size(dim) - start;
+  if (!inside) {
+    throw_input(
+        "cannot take {} rows from row {} of dimension {} of tensor {} in {}: its shape is {}", length, start, dim,
+        in_quotes(name), path().string(), shape_text(whole.sizes()));
+  }
+  return whole.narrow(dim, start, length);
+}
+
 }  // namespace shardpipe::checkpoint

@@ -38,7 +38,7 @@ class TensorFile {
   virtual at::Tensor tensor(std::string_view name) const = 0;
   /// tensor.narrow(dim, start, length): touches only those pages. Throws Error(input) when the range is outside of the
   /// tensor's shape.
-  virtual at::Tensor slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const = 0;
+  virtual at::Tensor slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const;
 
   const std::filesystem::path& path() const { return mapping()->path(); }
   /// Throws Error(input) naming the file and its nearest names when it has no such tensor.

@@ -191,16 +191,4 @@ at::Tensor TorchFile::tensor(std::string_view name) const {
   return details.negative ? result.neg() : result;
 }
 
-at::Tensor TorchFile::slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const {
-  const at::Tensor whole = tensor(name);
-  const bool inside = dim >= 0 && dim < whole.dim() && start >= 0 && length >= 0 && start <= whole.size(dim) &&
-                      length <= whole.size(dim) - start;
-  if (!inside) {
-    throw_input(
-        "cannot take {} rows from row {} of dimension {} of tensor {} in {}: its shape is {}", length, start, dim,
-        in_quotes(name), path().string(), shape_text(whole.sizes()));
-  }
-  return whole.narrow(dim, start, length);
-}
-
 }  // namespace shardpipe::checkpoint

@@ -28,7 +28,6 @@ class TorchFile final : public TensorFile {
   const std::vector<TensorInfo>& tensors() const override { return infos_; }
   const TensorInfo* find(std::string_view name) const override;
   at::Tensor tensor(std::string_view name) const override;
-  at::Tensor slice(std::string_view name, int64_t dim, int64_t start, int64_t length) const override;
 
  private:
   struct Details {

@@ -3,10 +3,10 @@
 #include <torch/nn.h>
 
 #include "frontend/hf/model_folder.h"
-#include "graph/expect_error.h"
 #include "shardpipe/engine.h"
 #include "shardpipe/module.h"
 #include "shardpipe/tokenizer.h"
+#include "support/errors.h"
 #include "text/tokenizer_fixture.h"
 
 namespace shardpipe {

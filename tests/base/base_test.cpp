@@ -5,13 +5,14 @@
 #include <filesystem>
 
 #include "base/bytes.h"
-#include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "support/errors.h"
 
 namespace shardpipe {
 namespace {
 
+using test::error_of;
 using ::testing::HasSubstr;
 
 TEST(Bytes, ReadsUnits) {
@@ -41,17 +42,6 @@ class Folder : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(path_); }
   std::filesystem::path path_;
 };
-
-template <typename F>
-Error error_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error";
-  return {ErrorCode::internal, ""};
-}
 
 TEST(ErrorLine, HasCodeMessageAndHint) {
   Error error(ErrorCode::usage, "--pp is 0, must be at least 1", "use --pp 1");

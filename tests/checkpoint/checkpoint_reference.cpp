@@ -8,6 +8,7 @@
 #include "checkpoint/names.h"
 #include "checkpoint/safetensors_writer.h"
 #include "checkpoint/test_files.h"
+#include "support/reference_main.h"
 
 namespace shardpipe::checkpoint {
 namespace {
@@ -123,11 +124,6 @@ TEST(Reference, TheEmbeddingServesADifferingHead) {
 }  // namespace shardpipe::checkpoint
 
 int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: checkpoint_reference_tests FOLDER\n");
-    return 2;
-  }
-  shardpipe::checkpoint::reference_folder = argv[1];
-  return RUN_ALL_TESTS();
+  return shardpipe::test::reference_main(
+      argc, argv, [](const std::filesystem::path& folder) { shardpipe::checkpoint::reference_folder = folder; });
 }

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "checkpoint/folder.h"
 #include "checkpoint/test_files.h"
+#include "support/reference_main.h"
 
 namespace shardpipe::checkpoint {
 namespace {
@@ -134,11 +135,6 @@ TEST(TorchReference, Folders) {
 }  // namespace shardpipe::checkpoint
 
 int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  if (argc != 2) {
-    fmt::print(stderr, "usage: torch_reference_tests FOLDER\n");
-    return 2;
-  }
-  shardpipe::checkpoint::reference_folder = argv[1];
-  return RUN_ALL_TESTS();
+  return shardpipe::test::reference_main(
+      argc, argv, [](const std::filesystem::path& folder) { shardpipe::checkpoint::reference_folder = folder; });
 }

@@ -4,10 +4,10 @@
 
 #include <limits>
 
-#include "graph/expect_error.h"
 #include "graph/interpret.h"
 #include "graph/text.h"
 #include "graph/verify.h"
+#include "support/errors.h"
 
 namespace shardpipe::graph {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "graph/expect_error.h"
 #include "graph/text.h"
+#include "support/errors.h"
 
 namespace shardpipe::graph {
 namespace {

@@ -1,9 +1,9 @@
 #include <gtest/gtest.h>
 
-#include "graph/expect_error.h"
 #include "graph/fuzz.h"
 #include "graph/text.h"
 #include "graph/verify.h"
+#include "support/errors.h"
 
 namespace shardpipe::graph {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <limits>
 
-#include "graph/expect_error.h"
 #include "graph/text.h"
+#include "support/errors.h"
 
 namespace shardpipe::graph {
 namespace {

@@ -4,9 +4,9 @@
 
 #include "graph/alias.h"
 #include "graph/executor.h"
-#include "graph/expect_error.h"
 #include "graph/text.h"
 #include "graph/verify.h"
+#include "support/errors.h"
 
 namespace shardpipe::graph {
 namespace {

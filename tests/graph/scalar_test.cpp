@@ -3,7 +3,7 @@
 #include <cmath>
 #include <limits>
 
-#include "graph/expect_error.h"
+#include "support/errors.h"
 
 namespace shardpipe::graph {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <limits>
 
-#include "graph/expect_error.h"
 #include "graph/fuzz.h"
+#include "support/errors.h"
 
 namespace shardpipe::graph {
 namespace {

@@ -1,29 +1,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/error.h"
 #include "graph/executor.h"
 #include "graph/text.h"
 #include "graph/verify.h"
 #include "partition/layers.h"
 #include "partition/stages.h"
+#include "support/errors.h"
 
 namespace shardpipe::partition {
 namespace {
 
+using test::error_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <typename F>
-Error error_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error";
-  return {ErrorCode::internal, ""};
-}
 
 // Four layers with a residual each; a mask made from the input that every layer reads; a skip from the first layer to
 // the last; an embedding that the head reads again.

@@ -4,28 +4,18 @@
 
 #include <random>
 
-#include "base/error.h"
 #include "graph/text.h"
 #include "partition/balance.h"
 #include "partition/layers.h"
 #include "partition/stages.h"
+#include "support/errors.h"
 
 namespace shardpipe::partition {
 namespace {
 
+using test::error_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <typename F>
-Error error_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error";
-  return {ErrorCode::internal, ""};
-}
 
 graph::Graph parse(const std::string& text) {
   return graph::parse("shardpipe-graph 1\n" + text, "test");
@@ -222,7 +212,9 @@ TEST(Memory, IsThatOfStagesHeldTogether) {
   EXPECT_EQ(held_bytes(graph, {1, 2, 3}, 1, 2), 240);
   EXPECT_NO_THROW(check_memory(graph, {1, 2, 3}, 2, 240));
   EXPECT_THAT(
-      error_of([&] { check_memory(graph, {1, 2, 3}, 2, 239); }).message(),
+      error_of([&] {
+        check_memory(graph, {1, 2, 3}, 2, 239);
+      }).message(),
       HasSubstr("stages 1, 3, … hold 240 bytes of weights, --memory is 239"));
 }
 

@@ -3,12 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/error.h"
 #include "graph/text.h"
+#include "support/errors.h"
 
 namespace shardpipe::plan {
 namespace {
 
+using test::error_of;
 using ::testing::HasSubstr;
 
 ModelDescription toy() {
@@ -37,17 +38,6 @@ PlanOptions options(int pp) {
   options.layout.pp = pp;
   options.threads = 1;
   return options;
-}
-
-template <typename F>
-Error error_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error";
-  return {ErrorCode::internal, ""};
 }
 
 TEST(Plan, SaysWhatEachStageHolds) {

@@ -1,6 +1,7 @@
 // Batches cut into microbatches and joined again: rules, weights of losses, errors.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include "support/errors.h"
 
 #include "graph/text.h"
 #include "graph/verify.h"
@@ -12,19 +13,9 @@
 namespace shardpipe::runtime {
 namespace {
 
+using test::error_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <typename F>
-Error error_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error";
-  return {ErrorCode::internal, ""};
-}
 
 plan::Plan plan_of(const std::string& text, partition::CutPoints cuts = {}) {
   plan::Plan plan;

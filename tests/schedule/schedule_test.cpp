@@ -3,12 +3,13 @@
 
 #include <random>
 
-#include "base/error.h"
 #include "schedule/validate.h"
+#include "support/errors.h"
 
 namespace shardpipe::schedule {
 namespace {
 
+using test::error_of;
 using ::testing::HasSubstr;
 
 StageEdges chain(int stages) {
@@ -17,17 +18,6 @@ StageEdges chain(int stages) {
     edges.emplace_back(s, s + 1);
   }
   return edges;
-}
-
-template <typename F>
-Error error_of(F f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error;
-  }
-  ADD_FAILURE() << "no error";
-  return {ErrorCode::internal, ""};
 }
 
 TEST(Action, PrintsAndParses) {

@@ -22,7 +22,7 @@ struct BertConfig {
   int64_t positions;
   int64_t types;
   int64_t labels;
-  int64_t padding;  // -1: none
+  std::optional<int64_t> padding;  // its row gets no gradient
   double eps;
   Activation activation;
   at::ScalarType dtype;
@@ -50,7 +50,10 @@ BertConfig read_bert(const Config& config, at::ScalarType dtype) {
   bert.types = config.integer("type_vocab_size", 1, kMaxFeatures, 2);
   bert.labels = count_labels(config);
   const bool no_padding = config.written("pad_token_id") && !config.has("pad_token_id");
-  bert.padding = no_padding ? -1 : config.integer("pad_token_id", -1, bert.vocab - 1, 0);
+  if (!no_padding) {
+    const int64_t row = config.integer("pad_token_id", -1, bert.vocab - 1, 0);
+    bert.padding = row < 0 ? std::nullopt : std::optional(row);
+  }
   bert.eps = config.number("layer_norm_eps", 0.0, 1.0, 1e-12);
   bert.activation = find_activation(config, "hidden_act", "gelu");
   if (config.boolean("is_decoder", false)) {
@@ -62,31 +65,11 @@ BertConfig read_bert(const Config& config, at::ScalarType dtype) {
   return bert;
 }
 
-// The padding token's row gets no gradient, as torch.nn.Embedding(padding_idx=...) has it.
-class WordEmbedding : public ScopedModule {
- public:
-  explicit WordEmbedding(const BertConfig& c)
-      : ScopedModule("Embedding"),
-        padding_(c.padding),
-        weight_(ScopedModule::weight("weight", {c.vocab, c.hidden}, c.dtype)) {}
-
-  at::Tensor forward(const at::Tensor& ids) const {
-    const trace::ModuleScope scope = enter();
-    return at::embedding(weight_, ids, padding_);
-  }
-
-  const at::Tensor& weight() const { return weight_; }
-
- private:
-  int64_t padding_;
-  at::Tensor weight_;
-};
-
 class BertEmbeddings : public ScopedModule {
  public:
   explicit BertEmbeddings(const BertConfig& c)
       : ScopedModule("BertEmbeddings"),
-        words_(child<WordEmbedding>("word_embeddings", c)),
+        words_(child<Embedding>("word_embeddings", c.vocab, c.hidden, c.dtype, c.padding)),
         positions_(child<Embedding>("position_embeddings", c.positions, c.hidden, c.dtype)),
         types_(child<Embedding>("token_type_embeddings", c.types, c.hidden, c.dtype)),
         norm_(child<LayerNorm>("LayerNorm", c.hidden, c.eps, c.dtype)) {}
@@ -100,7 +83,7 @@ class BertEmbeddings : public ScopedModule {
   const at::Tensor& words() const { return words_->weight(); }
 
  private:
-  std::shared_ptr<WordEmbedding> words_;
+  std::shared_ptr<Embedding> words_;
   std::shared_ptr<Embedding> positions_;
   std::shared_ptr<Embedding> types_;
   std::shared_ptr<LayerNorm> norm_;

@@ -91,26 +91,8 @@ class GPT2MLP : public ScopedModule {
   std::shared_ptr<Conv1D> c_proj_;
 };
 
-class GPT2Block : public ScopedModule {
- public:
-  GPT2Block(const Gpt2Config& c, int64_t layer)
-      : ScopedModule("GPT2Block"),
-        ln_1_(child<LayerNorm>("ln_1", c.hidden, c.eps, c.dtype)),
-        attn_(child<GPT2Attention>("attn", c, layer)),
-        ln_2_(child<LayerNorm>("ln_2", c.hidden, c.eps, c.dtype)),
-        mlp_(child<GPT2MLP>("mlp", c)) {}
-
-  at::Tensor forward(const at::Tensor& x, Attention& attention) const {
-    const trace::ModuleScope scope = enter();
-    const at::Tensor attended = attn_->forward(ln_1_->forward(x), attention) + x;
-    return attended + mlp_->forward(ln_2_->forward(attended));
-  }
-
- private:
-  std::shared_ptr<LayerNorm> ln_1_;
-  std::shared_ptr<GPT2Attention> attn_;
-  std::shared_ptr<LayerNorm> ln_2_;
-  std::shared_ptr<GPT2MLP> mlp_;
+struct GPT2Block : Gpt2Block<GPT2Attention, GPT2MLP, Gpt2Config> {
+  GPT2Block(const Gpt2Config& c, int64_t layer) : Gpt2Block("GPT2Block", c, layer) {}
 };
 
 std::shared_ptr<Decoder> build_gpt2(const Config& config, at::ScalarType dtype, bool tied) {

@@ -45,4 +45,29 @@ class Gpt2Base : public ScopedModule {
   std::shared_ptr<LayerNorm> ln_f_;
 };
 
+/// x + attn(ln_1(x)), then y + mlp(ln_2(y)). `Attn` has a constructor (config, layer) and forward(x, attention), `Mlp`
+/// one of (config) and forward(x).
+template <typename Attn, typename Mlp, typename Shape>
+class Gpt2Block : public ScopedModule {
+ public:
+  Gpt2Block(std::string class_name, const Shape& c, int64_t layer)
+      : ScopedModule(std::move(class_name)),
+        ln_1_(child<LayerNorm>("ln_1", c.hidden, c.eps, c.dtype)),
+        attn_(child<Attn>("attn", c, layer)),
+        ln_2_(child<LayerNorm>("ln_2", c.hidden, c.eps, c.dtype)),
+        mlp_(child<Mlp>("mlp", c)) {}
+
+  at::Tensor forward(const at::Tensor& x, Attention& attention) const {
+    const trace::ModuleScope scope = enter();
+    const at::Tensor attended = attn_->forward(ln_1_->forward(x), attention) + x;
+    return attended + mlp_->forward(ln_2_->forward(attended));
+  }
+
+ private:
+  std::shared_ptr<LayerNorm> ln_1_;
+  std::shared_ptr<Attn> attn_;
+  std::shared_ptr<LayerNorm> ln_2_;
+  std::shared_ptr<Mlp> mlp_;
+};
+
 }  // namespace shardpipe::hf

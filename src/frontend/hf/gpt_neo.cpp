@@ -112,27 +112,13 @@ class GPTNeoAttention : public ScopedModule {
   std::shared_ptr<SelfAttention> attention_;
 };
 
-class GPTNeoBlock : public ScopedModule {
- public:
-  GPTNeoBlock(const GptNeoConfig& c, int64_t layer)
-      : ScopedModule("GPTNeoBlock"),
-        ln_1_(child<LayerNorm>("ln_1", c.hidden, c.eps, c.dtype)),
-        attn_(child<GPTNeoAttention>("attn", c, layer)),
-        ln_2_(child<LayerNorm>("ln_2", c.hidden, c.eps, c.dtype)),
-        mlp_(child<FeedForward>(
-            "mlp", "GPTNeoMLP", "c_fc", "c_proj", FeedForward::Sizes{c.hidden, c.inner}, c.activation, c.dtype)) {}
+struct GPTNeoMLP : FeedForward {
+  explicit GPTNeoMLP(const GptNeoConfig& c)
+      : FeedForward("GPTNeoMLP", "c_fc", "c_proj", Sizes{c.hidden, c.inner}, c.activation, c.dtype) {}
+};
 
-  at::Tensor forward(const at::Tensor& x, Attention& attention) const {
-    const trace::ModuleScope scope = enter();
-    const at::Tensor attended = attn_->forward(ln_1_->forward(x), attention) + x;
-    return attended + mlp_->forward(ln_2_->forward(attended));
-  }
-
- private:
-  std::shared_ptr<LayerNorm> ln_1_;
-  std::shared_ptr<GPTNeoAttention> attn_;
-  std::shared_ptr<LayerNorm> ln_2_;
-  std::shared_ptr<FeedForward> mlp_;
+struct GPTNeoBlock : Gpt2Block<GPTNeoAttention, GPTNeoMLP, GptNeoConfig> {
+  GPTNeoBlock(const GptNeoConfig& c, int64_t layer) : Gpt2Block("GPTNeoBlock", c, layer) {}
 };
 
 std::shared_ptr<Decoder> build_gpt_neo(const Config& config, at::ScalarType dtype, bool tied) {

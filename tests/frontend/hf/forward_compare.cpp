@@ -16,6 +16,7 @@
 #include "kernels/choice.h"
 #include "kernels/fuse.h"
 #include "support/close.h"
+#include "support/reference_main.h"
 
 namespace shardpipe {
 namespace {
@@ -209,24 +210,8 @@ class Comparison : public ::testing::Test {
 }  // namespace shardpipe
 
 int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  if (argc != 2) {
-    fmt::print(stderr, "usage: forward_reference_tests FOLDER\n");
-    return 2;
-  }
-  int found = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(argv[1])) {
-    const std::filesystem::path folder = entry.path();
-    if (std::filesystem::exists(folder / "forward.safetensors")) {
-      ::testing::RegisterTest(
-          "ForwardAgainstTransformers", folder.filename().c_str(), nullptr, nullptr, __FILE__, __LINE__,
-          [folder]() -> ::testing::Test* { return new shardpipe::Comparison(folder); });
-      ++found;
-    }
-  }
-  if (found == 0) {
-    fmt::print(stderr, "no reference in {}\n", argv[1]);
-    return 1;
-  }
-  return RUN_ALL_TESTS();
+  return shardpipe::test::reference_main(argc, argv, [](const std::filesystem::path& folder) {
+    shardpipe::test::register_folders<shardpipe::Comparison>(
+        "ForwardAgainstTransformers", folder, "forward.safetensors");
+  });
 }

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from reference import randomise
 from safetensors.torch import load_file, save_file
 from transformers.models.t5 import modeling_t5
 
@@ -57,17 +58,6 @@ VARIANTS = {
     "t5-old": ("T5ForConditionalGeneration", T5),
 }  # fmt: skip
 BFLOAT16 = ("bert", "bert-masked-lm", "t5", "t5-gated")
-
-
-def randomise(model: torch.nn.Module, generator: torch.Generator) -> None:
-    """Weights under which every part of the model matters: transformers' own have no biases and plain norms."""
-    with torch.no_grad():
-        for name, parameter in sorted(model.named_parameters()):
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() == 2:
-                parameter.copy_(noise / parameter.shape[-1] ** 0.5 if "embed" not in name else noise * 0.5)
-            else:
-                parameter.copy_((0 if "bias" in name else 1) + 0.2 * noise)
 
 
 def exact_norm(self: modeling_t5.T5LayerNorm, x: torch.Tensor) -> torch.Tensor:

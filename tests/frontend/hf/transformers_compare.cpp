@@ -22,6 +22,7 @@
 #include "kernels/fuse.h"
 #include "kernels/ops.h"
 #include "support/close.h"
+#include "support/reference_main.h"
 
 namespace shardpipe {
 namespace {
@@ -295,39 +296,9 @@ class Comparison : public ::testing::Test {
 }  // namespace
 }  // namespace shardpipe
 
-namespace {
-
-int run(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  if (argc != 2) {
-    fmt::print(stderr, "usage: hf_reference_tests FOLDER\n");
-    return 2;
-  }
-  at::set_num_threads(1);  // the models are tiny: threads cost more than they give
-  int found = 0;
-  for (const auto& entry : std::filesystem::directory_iterator(argv[1])) {
-    const std::filesystem::path& folder = entry.path();
-    if (std::filesystem::exists(folder / "reference.safetensors")) {
-      ::testing::RegisterTest(
-          "AgainstTransformers", folder.filename().c_str(), nullptr, nullptr, __FILE__, __LINE__,
-          [folder]() -> ::testing::Test* { return new shardpipe::Comparison(folder); });
-      ++found;
-    }
-  }
-  if (found == 0) {
-    fmt::print(stderr, "no reference in {}\n", argv[1]);
-    return 1;
-  }
-  return RUN_ALL_TESTS();
-}
-
-}  // namespace
-
 int main(int argc, char** argv) {
-  try {
-    return run(argc, argv);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return shardpipe::test::reference_main(argc, argv, [](const std::filesystem::path& folder) {
+    at::set_num_threads(1);  // the models are tiny: threads cost more than they give
+    shardpipe::test::register_folders<shardpipe::Comparison>("AgainstTransformers", folder, "reference.safetensors");
+  });
 }

@@ -7,10 +7,10 @@
 #include "base/file.h"
 #include "frontend/pt2/hand_made.h"
 #include "frontend/pt2/run_exported.h"
-#include "graph/expect_error.h"
 #include "graph/fuzz.h"
 #include "graph/text.h"
 #include "partition/layers.h"
+#include "support/errors.h"
 
 namespace shardpipe::pt2 {
 namespace {

@@ -10,6 +10,7 @@
 #include "graph/text.h"
 #include "graph/verify.h"
 #include "partition/stages.h"
+#include "support/reference_main.h"
 
 namespace shardpipe::pt2 {
 namespace {
@@ -177,12 +178,8 @@ TEST(Exported, EqualsPython) {
 }  // namespace shardpipe::pt2
 
 int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  if (argc != 2) {
-    std::fprintf(stderr, "usage: pt2_reference_tests FOLDER\n");
-    return 2;
-  }
-  shardpipe::test::reference_folder = argv[1];
-  at::set_num_threads(1);
-  return RUN_ALL_TESTS();
+  return shardpipe::test::reference_main(argc, argv, [](const std::filesystem::path& folder) {
+    shardpipe::test::reference_folder = folder;
+    at::set_num_threads(1);
+  });
 }

@@ -3,9 +3,9 @@
 #include "frontend/pt2/exported.h"
 #include "frontend/pt2/hand_made.h"
 #include "frontend/pt2/run_exported.h"
-#include "graph/expect_error.h"
 #include "graph/fuzz.h"
 #include "graph/text.h"
+#include "support/errors.h"
 
 namespace shardpipe::pt2 {
 namespace {

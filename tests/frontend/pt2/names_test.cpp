@@ -8,7 +8,7 @@
 #include "frontend/pt2/symbols.h"
 #include "frontend/pt2/targets.h"
 #include "frontend/pt2/tree.h"
-#include "graph/expect_error.h"
+#include "support/errors.h"
 
 namespace shardpipe::pt2 {
 namespace {

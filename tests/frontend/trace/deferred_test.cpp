@@ -1,5 +1,6 @@
 // Initial weights of modules that are built without memory.
 #include "frontend/trace/deferred.h"
+#include "support/peak_memory.h"
 
 #include <ATen/CPUGeneratorImpl.h>
 #include <gtest/gtest.h>
@@ -10,7 +11,7 @@
 
 #include "frontend/trace/init_log.h"
 #include "frontend/trace/module_replay.h"
-#include "graph/expect_error.h"
+#include "support/errors.h"
 
 namespace shardpipe::trace {
 namespace {
@@ -240,18 +241,6 @@ TEST(Deferred, Refusals) {
   });
 }
 
-int64_t peak_kilobytes() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    if (word == "VmHWM:") {
-      status >> word;
-      return std::stoll(word);
-    }
-  }
-  return 0;
-}
-
 struct BigBlockImpl : nn::Module {
   BigBlockImpl() {
     norm = register_module("norm", nn::LayerNorm(nn::LayerNormOptions({8192})));
@@ -267,7 +256,7 @@ TORCH_MODULE(BigBlock);
 
 // 48 blocks of 2.1 GB.
 TEST(Deferred, AHundredGigabytesNeedNoMemory) {
-  const int64_t before = peak_kilobytes();
+  const int64_t before = test::peak_kilobytes();
   const DeferredModule deferred([] {
     nn::Sequential blocks;
     for (int i = 0; i < 48; ++i) {
@@ -284,7 +273,7 @@ TEST(Deferred, AHundredGigabytesNeedNoMemory) {
       deferred, test::unary<nn::SequentialImpl>({graph::Size::symbol("batch"), graph::Size::symbol("seq"), 8192}), 1);
   EXPECT_EQ(traced.graph.modules.at("47"), "BigBlock");
   EXPECT_EQ(traced.tensors("31.up.bias").sizes(), std::vector<int64_t>{32768});
-  EXPECT_LT(peak_kilobytes() - before, 400'000);
+  EXPECT_LT(test::peak_kilobytes() - before, 400'000);
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 #include "frontend/trace/module_replay.h"
 #include "frontend/trace/module_scope.h"
 #include "frontend/trace/opaque.h"
-#include "graph/expect_error.h"
+#include "support/errors.h"
 
 namespace shardpipe::trace {
 namespace {

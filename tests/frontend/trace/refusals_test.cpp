@@ -6,7 +6,7 @@
 #include "frontend/trace/module_scope.h"
 #include "frontend/trace/replay.h"
 #include "frontend/trace/trace.h"
-#include "graph/expect_error.h"
+#include "support/errors.h"
 
 namespace shardpipe::trace {
 namespace {

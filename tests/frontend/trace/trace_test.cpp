@@ -1,5 +1,6 @@
 // Programs of every kind, traced and executed at other sizes than the probes'.
 #include "frontend/trace/trace.h"
+#include "support/peak_memory.h"
 
 #include <gmock/gmock.h>
 
@@ -7,7 +8,7 @@
 
 #include "frontend/trace/module_scope.h"
 #include "frontend/trace/replay.h"
-#include "graph/expect_error.h"
+#include "support/errors.h"
 
 namespace shardpipe::trace {
 namespace {
@@ -303,18 +304,6 @@ TEST(Trace, GradRegionsAreTheModelsOwn) {
   EXPECT_FALSE(c10::GradMode::is_enabled());
 }
 
-int64_t peak_kilobytes() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word) {
-    if (word == "VmHWM:") {
-      status >> word;
-      return std::stoll(word);
-    }
-  }
-  return 0;
-}
-
 // 102 GB of float32 weights; several operators of it have no kernel on meta.
 TEST(Trace, AHundredGigabytesNeedNoMemory) {
   Program program{{{"ids", at::kLong, {kBatch, kSeq}}}, {}, {}, {}};
@@ -334,10 +323,10 @@ TEST(Trace, AHundredGigabytesNeedNoMemory) {
     x = at::scaled_dot_product_attention(heads, heads, heads).transpose(1, 2).flatten(2);
     return {{"logits", at::linear(x, embed)}};
   };
-  const int64_t before = peak_kilobytes();
+  const int64_t before = test::peak_kilobytes();
   const Graph graph = trace(program);
   EXPECT_EQ(graph.nodes.size(), 2 + 1 + 70 * 3 + 5u + 1);
-  EXPECT_LT(peak_kilobytes() - before, 600'000);
+  EXPECT_LT(test::peak_kilobytes() - before, 600'000);
 }
 
 TEST(Trace, AnExceptionLeavesNoStateBehind) {

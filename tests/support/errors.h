@@ -23,4 +23,16 @@ void expect_error(ErrorCode code, const std::string& text, F f) {
   }
 }
 
+/// What `f` throws; a failure of the test when it throws nothing.
+template <typename F>
+Error error_of(F f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error;
+  }
+  ADD_FAILURE() << "no error";
+  return {ErrorCode::internal, ""};
+}
+
 }  // namespace shardpipe::test
