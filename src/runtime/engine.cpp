@@ -8,6 +8,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "graph/without_empty.h"
 
 namespace shardpipe::runtime {
 namespace {
@@ -125,6 +126,33 @@ void Engine::reset_states(const std::vector<graph::Dimensions>& lanes) {
   }
 }
 
+graph::Executor& Engine::executor_for(const graph::Dimensions& dimensions) {
+  std::set<std::string> zero;
+  for (const auto& [name, size] : dimensions) {
+    if (size == 0) {
+      zero.insert(name);
+    }
+  }
+  if (zero.empty()) {
+    return executor_;
+  }
+  const auto known = partial_.find(zero);
+  if (known != partial_.end()) {
+    return known->second;
+  }
+  const graph::Graph left = graph::without_empty(plan_.stages.graphs[static_cast<size_t>(stage())], zero);
+  graph::Executor executor(left);
+  for (const graph::ValueId id : left.used_tensors()) {
+    const graph::Value& value = left.values[static_cast<size_t>(id)];
+    if (const auto held = tensors_.find(id); held != tensors_.end()) {
+      executor.set(id, held->second);
+    } else if (value.content.defined()) {
+      executor.set(id, value.content);
+    }
+  }
+  return partial_.emplace(std::move(zero), std::move(executor)).first->second;
+}
+
 int Engine::tag(int microbatch, size_t edge) const {
   // Tag 0.. of each lane: its tokens; then its edges.
   return static_cast<int>(static_cast<size_t>(microbatch) + lanes_.size() * (edge + 1));
@@ -148,27 +176,28 @@ comm::ActionPlace Engine::place(const Action& action) const {
 
 void Engine::forward(int microbatch, TokenDriver& driver) {
   Lane& at = lane(microbatch);
+  graph::Executor& executor = executor_for(driver.dimensions(microbatch));
   for (const auto& [name, id] : inputs_) {
-    executor_.set(id, driver.input(microbatch, name));
+    executor.set(id, driver.input(microbatch, name));
   }
   for (size_t i = 0; i < incoming_.size(); ++i) {
-    executor_.set(plan_.stages.edges[incoming_[i]].value, at.values[i].buffer);
+    executor.set(plan_.stages.edges[incoming_[i]].value, at.values[i].buffer);
   }
   for (size_t i = 0; i < states_.size(); ++i) {
-    executor_.set(states_[i], at.states[i]);
+    executor.set(states_[i], at.states[i]);
   }
-  executor_.run();
+  executor.run();
   for (size_t i = 0; i < outgoing_.size(); ++i) {
-    at.results[i] = executor_.get(plan_.stages.edges[outgoing_[i]].value).toTensor().contiguous();
+    at.results[i] = executor.get(plan_.stages.edges[outgoing_[i]].value).toTensor().contiguous();
   }
   if (!outputs_.empty()) {
     std::vector<std::pair<std::string, c10::IValue>> values;
     for (const auto& [name, id] : outputs_) {
-      values.emplace_back(name, executor_.get(id));
+      values.emplace_back(name, executor.get(id));
     }
     driver.outputs(microbatch, values);
   }
-  executor_.release_results();
+  executor.release_results();
 }
 
 int64_t Engine::send_values(int microbatch) {
@@ -176,7 +205,9 @@ int64_t Engine::send_values(int microbatch) {
   int64_t bytes = 0;
   for (size_t i = 0; i < outgoing_.size(); ++i) {
     bytes += static_cast<int64_t>(at.results[i].nbytes());
-    seat_.pipeline.isend(at.results[i], plan_.stages.edges[outgoing_[i]].to_stage, tag(microbatch, outgoing_[i]));
+    if (at.results[i].numel() > 0) {  // both ends know
+      seat_.pipeline.isend(at.results[i], plan_.stages.edges[outgoing_[i]].to_stage, tag(microbatch, outgoing_[i]));
+    }
     at.results[i].reset();
   }
   return bytes;
@@ -190,7 +221,9 @@ void Engine::post_values(int microbatch, TokenDriver& driver) {
     Arrival& arrival = at.values[i];
     if (!arrival.posted) {
       fit(arrival.buffer, graph::evaluate(*value.shape, driver.dimensions(microbatch)), *value.dtype);
-      arrival.message = seat_.pipeline.irecv(arrival.buffer, edge.from_stage, tag(microbatch, incoming_[i]));
+      if (arrival.buffer.numel() > 0) {
+        arrival.message = seat_.pipeline.irecv(arrival.buffer, edge.from_stage, tag(microbatch, incoming_[i]));
+      }
       arrival.posted = true;
     }
   }

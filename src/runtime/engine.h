@@ -5,6 +5,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "checkpoint/folder.h"
@@ -79,6 +81,8 @@ class Engine {
   };
 
   void load_weights();
+  /// What runs in a step of these dimensions: all of the stage, or what is left of it where some are 0.
+  graph::Executor& executor_for(const graph::Dimensions& dimensions);
   at::Tensor load(const graph::Value& value) const;
   template <typename F>
   void run_action(const schedule::Action& action, F execute);
@@ -102,6 +106,7 @@ class Engine {
   std::map<graph::ValueId, at::Tensor> tensors_;  // parameters and buffers of the stage
   std::map<graph::ValueId, at::Tensor> shared_;   // its shared states
   graph::Executor executor_;
+  std::map<std::set<std::string>, graph::Executor> partial_;  // by the dimensions that are 0
   std::vector<std::pair<std::string, graph::ValueId>> inputs_;   // of the model, that this stage uses
   std::vector<std::pair<std::string, graph::ValueId>> outputs_;  // of the model, that this stage computes
   std::vector<size_t> incoming_;        // edges into this stage: indices into plan_.stages.edges
