@@ -64,9 +64,11 @@ Graph without_empty(const Graph& graph, const std::set<std::string>& zero) {
       for (const ValueId id : node.results) {
         if (needed[static_cast<size_t>(id)]) {
           Value& value = left.values[static_cast<size_t>(id)];
+          const std::vector<int64_t> known = *sizes(value, zero);
           value.kind = ValueKind::buffer;
           value.name = "empty." + std::to_string(id);
-          value.content = at::empty(*sizes(value, zero), at::TensorOptions(*value.dtype));
+          value.shape = Shape(known.begin(), known.end());
+          value.content = at::empty(known, at::TensorOptions(*value.dtype));
         }
       }
       continue;

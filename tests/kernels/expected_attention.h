@@ -54,12 +54,9 @@ inline Expected stack(const std::vector<Expected>& rows) {
 inline at::Tensor expected_bias(
     const at::Tensor& bias, const at::Tensor& bias_rows, int64_t position, int64_t begin, int64_t end) {
   const int64_t reach = bias_rows.size(0) / 2;
-  std::vector<at::Tensor> columns;
-  for (int64_t key = begin; key < end; ++key) {
-    const int64_t distance = std::min(std::max(key - position, -reach), reach);
-    columns.push_back(bias[bias_rows[distance + reach].item<int64_t>()].to(at::kDouble));
-  }
-  return at::stack(columns, 1);
+  const at::Tensor distances = at::arange(begin - position, end - position, at::kLong);
+  const at::Tensor rows = bias_rows.index_select(0, distances.clamp(-reach, reach) + reach);
+  return bias.to(at::kDouble).index_select(0, rows).t();
 }
 
 }  // namespace shardpipe::test

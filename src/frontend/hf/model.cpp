@@ -115,6 +115,10 @@ FolderModel load_folder_model(
         family.build_encoder_decoder(config, model.dtype, tied, weights);
     model.encoder_decoder = true;
     describe(*both, family, generates ? generation_program(both, model.dtype) : forward_program(both), model);
+    if (generates) {
+      model.optional_inputs.clear();
+      model.id_limits = {{"input_ids", model.vocab_size}, {"source_ids", model.vocab_size}};
+    }
     return model;
   }
   if (!generates && family.build_forward != nullptr) {
