@@ -185,15 +185,24 @@ void print_stats(const Json& json) {
       timing["prefill_tokens_per_s"].get<double>(), timing["decode_tokens_per_s"].get<double>());
 }
 
+// Tokens before the new ones that generation_config.json's lengths count: of the longest prompt, or of what a decoder
+// with an encoder starts with.
+int64_t counted_tokens(const Model& model, const Prompts& prompts) {
+  if (model.decoder_start_token_id()) {
+    return 1;
+  }
+  size_t longest = 0;
+  for (const auto& ids : prompts.ids) {
+    longest = std::max(longest, ids.size());
+  }
+  return static_cast<int64_t>(longest);
+}
+
 int64_t chosen_max_new_tokens(const Options& options, const Model& model, const Prompts& prompts) {
   constexpr int64_t kDefault = 20;
   int64_t tokens = options.max_new_tokens.value_or(model.max_new_tokens().value_or(0));
   if (tokens == 0 && !options.max_new_tokens && model.max_length()) {
-    size_t longest = 0;
-    for (const auto& ids : prompts.ids) {
-      longest = std::max(longest, ids.size());
-    }
-    tokens = std::max<int64_t>(1, *model.max_length() - static_cast<int64_t>(longest));
+    tokens = std::max<int64_t>(1, *model.max_length() - counted_tokens(model, prompts));
   } else if (tokens == 0 && !options.max_new_tokens) {
     tokens = kDefault;
   }
@@ -201,6 +210,13 @@ int64_t chosen_max_new_tokens(const Options& options, const Model& model, const 
     throw_usage("--max-new-tokens is {}, must be at least 1", tokens);
   }
   return tokens;
+}
+
+int64_t chosen_min_new_tokens(const Options& options, const Model& model) {
+  // What a prompt leaves of "min_length" differs by row; a decoder with an encoder starts with one token.
+  const bool same_start = model.min_length() && model.decoder_start_token_id();
+  const int64_t of_length = same_start ? std::max<int64_t>(0, *model.min_length() - 1) : 0;
+  return options.min_new_tokens.value_or(model.min_new_tokens().value_or(of_length));
 }
 
 int generate_command(Options& options, const Invocation& invocation) {
@@ -232,7 +248,7 @@ int generate_command(Options& options, const Invocation& invocation) {
     }
     prompts = read_prompts(options.prompts, folder, tokenizer ? &*tokenizer : nullptr);
     generation.max_new_tokens = chosen_max_new_tokens(options, model, prompts);
-    generation.min_new_tokens = options.min_new_tokens.value_or(model.min_new_tokens().value_or(0));
+    generation.min_new_tokens = chosen_min_new_tokens(options, model);
     generation.eos_token_ids = options.ignore_eos ? std::vector<int64_t>{} : model.eos_token_ids();
     generation.stop = options.stop;
     generation.logprobs = options.logprobs;

@@ -58,10 +58,15 @@ class SHARDPIPE_API Model {
   int64_t max_positions() const;
   /// generation_config.json's, else config.json's: a number or a list; empty when there is none.
   const std::vector<int64_t>& eos_token_ids() const;
-  /// What generation_config.json asks for; nullopt where it does not say.
+  /// Of a model that generates with an encoder and a decoder: the token that the decoder starts with. nullopt for the
+  /// others. Throws Error(input) where the folder's files name none, or one outside of the vocabulary.
+  std::optional<int64_t> decoder_start_token_id() const;
+  /// What generation_config.json asks for; nullopt where it does not say. Lengths count the prompt; of an
+  /// encoder-decoder not the prompt, but the token that the decoder starts with.
   std::optional<int64_t> max_new_tokens() const;
   std::optional<int64_t> max_length() const;
   std::optional<int64_t> min_new_tokens() const;
+  std::optional<int64_t> min_length() const;
   bool wants_sampling() const;
   /// What it asks for beyond greedy search, as "num_beams = 4".
   std::vector<std::string> unsupported_generation_settings() const;

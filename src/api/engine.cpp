@@ -70,6 +70,8 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options, con
           "start as many processes as the layout has ranks");
     }
     const plan::ModelDescription description = model.impl().describe(options.program);
+    const bool generates = options.program == ModelProgram::generation && model.impl().is_folder();
+    const std::optional<int64_t> start = generates ? model.decoder_start_token_id() : std::nullopt;
     PlanOptions chosen = options;
     if (chosen.threads < 0) {
       throw_usage("--threads is {}, must be at least 1", chosen.threads);
@@ -77,13 +79,13 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options, con
     chosen.threads = chosen.threads == 0 ? default_threads(ranks) : chosen.threads;
     result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{
         plan::make_plan(description, chosen, cost_function(tensors, chosen, example)),
-        model.impl().input_check(options.program), model.impl().optional_inputs(options.program), tensors});
+        model.impl().input_check(options.program), model.impl().optional_inputs(options.program), tensors, start});
     bytes = plan::serialize(result.impl_->plan);
   }
   ranks.broadcast(bytes, 0);
   if (ranks.rank() != 0) {
-    result.impl_ =
-        std::make_shared<Plan::Impl>(Plan::Impl{plan::parse(bytes, "the plan of rank 0"), {}, {}, std::move(tensors)});
+    result.impl_ = std::make_shared<Plan::Impl>(
+        Plan::Impl{plan::parse(bytes, "the plan of rank 0"), {}, {}, std::move(tensors), {}});
   }
   ranks.create_groups(result.impl_->plan.mesh());
   return result;
@@ -141,7 +143,8 @@ GenerateResult generate(
     if (lanes < layout.chunks) {
       log_warning("--chunks {} lowered to {}: there are no more prompts", layout.chunks, lanes);
     }
-    bytes = generation::serialize(generation::Request{prompts, options, lanes, tokenizer_folder});
+    bytes = generation::serialize(
+        generation::Request{prompts, engine.impl().decoder_start, options, lanes, tokenizer_folder});
   }
   ranks.broadcast(bytes, 0);
   return generation::generate(stage, generation::parse_request(bytes), on_token);

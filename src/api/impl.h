@@ -26,6 +26,7 @@ struct Model::Impl {
   std::filesystem::path weights;                      // absolute, or empty
   std::function<trace::TracedModule()> trace_module;  // of a module of the user's own
 
+  bool is_folder() const { return !is_exported && !trace_module; }
   /// A folder's program. Reads the configs and traces, once, when first asked: only the rank that plans pays for it.
   const hf::FolderModel& loaded(ModelProgram program = ModelProgram::generation) const;
   /// What the planner needs; checks that the weights are there.
@@ -57,7 +58,8 @@ struct Plan::Impl {
   /// On the rank that planned: checks inputs beyond what the graph says.
   runtime::InputCheck check = {};
   std::vector<hf::OptionalInput> optional_inputs = {};
-  runtime::TensorSource tensors = {};  ///< on every rank
+  runtime::TensorSource tensors = {};                   ///< on every rank
+  std::optional<int64_t> decoder_start = std::nullopt;  ///< on the rank that planned
 };
 
 struct Engine::Impl {
@@ -65,10 +67,12 @@ struct Engine::Impl {
       : world(ranks),
         check(made.check),
         optional_inputs(made.optional_inputs),
+        decoder_start(made.decoder_start),
         engine(made.plan, runtime::seat_of(ranks), made.tensors) {}
   comm::World& world;
   runtime::InputCheck check;
   std::vector<hf::OptionalInput> optional_inputs;
+  std::optional<int64_t> decoder_start;
   runtime::Engine engine;
 };
 

@@ -80,6 +80,31 @@ const std::vector<int64_t>& Model::eos_token_ids() const {
   return impl_->loaded().generation.eos_token_ids;
 }
 
+std::optional<int64_t> Model::decoder_start_token_id() const {
+  const hf::FolderModel& model = impl_->loaded();
+  if (!model.encoder_decoder) {
+    return std::nullopt;
+  }
+  const hf::GenerationDefaults& defaults = model.generation;
+  // transformers takes the begin token where there is no other; T5's files call it the padding token.
+  const std::optional<int64_t> start = defaults.decoder_start_token_id ? defaults.decoder_start_token_id
+                                       : defaults.bos_token_id         ? defaults.bos_token_id
+                                                                       : defaults.pad_token_id;
+  if (!start) {
+    throw_input(
+        "\"decoder_start_token_id\" is missing in generation_config.json and config.json of {}, and so are the begin "
+        "and "
+        "padding tokens: the decoder has nothing to start with",
+        model.folder.string());
+  }
+  if (*start < 0 || *start >= model.vocab_size) {
+    throw_input(
+        "the token {} that the decoder of {} starts with is outside of the vocabulary: 0 to {}", *start,
+        model.folder.string(), model.vocab_size - 1);
+  }
+  return start;
+}
+
 std::optional<int64_t> Model::max_new_tokens() const {
   return impl_->loaded().generation.max_new_tokens;
 }
@@ -90,6 +115,10 @@ std::optional<int64_t> Model::max_length() const {
 
 std::optional<int64_t> Model::min_new_tokens() const {
   return impl_->loaded().generation.min_new_tokens;
+}
+
+std::optional<int64_t> Model::min_length() const {
+  return impl_->loaded().generation.min_length;
 }
 
 bool Model::wants_sampling() const {

@@ -1,9 +1,11 @@
 #include "generate/lanes.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/tensor.h>
 
 #include <algorithm>
 #include <bit>
+#include <map>
 
 #include "base/error.h"
 
@@ -11,20 +13,21 @@ namespace shardpipe::generation {
 
 Lane::Lane(std::vector<Row> rows, bool logprobs) : rows_(std::move(rows)), logprobs_(logprobs) {
   prepare();
+  prepare_sources();
 }
 
 const at::Tensor& Lane::input(const std::string& name) const {
-  if (name == "input_ids") {
-    return input_ids_;
-  }
-  if (name == "positions") {
-    return positions_;
-  }
-  if (name == "slots") {
-    return slots_;
-  }
-  if (name == "selected") {
-    return selected_;
+  static const std::map<std::string, at::Tensor Lane::*, std::less<>> inputs = {
+      {"input_ids", &Lane::input_ids_},
+      {"positions", &Lane::positions_},
+      {"slots", &Lane::slots_},
+      {"selected", &Lane::selected_},
+      {"source_ids", &Lane::source_ids_},
+      {"source_positions", &Lane::source_positions_},
+      {"source_slots", &Lane::source_slots_},
+      {"source_lengths", &Lane::source_lengths_}};
+  if (const auto found = inputs.find(name); found != inputs.end() && (this->*found->second).defined()) {
+    return this->*found->second;
   }
   throw_internal("a generation program has no input \"{}\"", name);
 }
@@ -59,6 +62,12 @@ void Lane::advance(const std::function<void(size_t slot, const Choice& choice)>&
     seen(slot, choice);
   }
   prepare();
+  if (source_ids_.defined() && source_ids_.numel() > 0) {
+    source_ids_ = at::empty({0}, at::kLong);
+    source_positions_ = source_ids_;
+    source_slots_ = source_ids_;
+    dimensions_["sources"] = 0;
+  }
 }
 
 void Lane::prepare() {
@@ -102,6 +111,32 @@ void Lane::prepare() {
 
 graph::Dimensions step_dimensions(int64_t rows, int64_t capacity) {
   return {{"tokens", rows}, {"outputs", rows}, {"slots", rows}, {"capacity", capacity}};
+}
+
+// Those of the first step.
+void Lane::prepare_sources() {
+  std::vector<int64_t> ids;
+  std::vector<int64_t> positions;
+  std::vector<int64_t> slots;
+  std::vector<int64_t> lengths;
+  for (size_t slot = 0; slot < rows_.size(); ++slot) {
+    if (const std::vector<int64_t>* source = rows_[slot].source) {
+      for (size_t position = 0; position < source->size(); ++position) {
+        ids.push_back((*source)[position]);
+        positions.push_back(static_cast<int64_t>(position));
+        slots.push_back(static_cast<int64_t>(slot));
+      }
+      lengths.push_back(static_cast<int64_t>(source->size()));
+    }
+  }
+  if (!lengths.empty()) {
+    source_ids_ = at::tensor(ids, at::kLong);
+    source_positions_ = at::tensor(positions, at::kLong);
+    source_slots_ = at::tensor(slots, at::kLong);
+    source_lengths_ = at::tensor(lengths, at::kLong);
+    dimensions_["sources"] = source_ids_.numel();
+    dimensions_["slots"] = source_lengths_.numel();
+  }
 }
 
 std::vector<std::vector<Row>> split_rows(std::vector<Row> rows, int lanes) {

@@ -13,8 +13,9 @@ namespace shardpipe::generation {
 
 /// One prompt and its continuation.
 struct Row {
-  const std::vector<int64_t>* prompt = nullptr;
-  int64_t cached = 0;  ///< positions of it that the caches hold
+  const std::vector<int64_t>* prompt = nullptr;  ///< of an encoder-decoder: what the decoder starts with
+  const std::vector<int64_t>* source = nullptr;  ///< what the encoder reads; null in models without one
+  int64_t cached = 0;                            ///< positions of it that the caches hold
   Output output;
   bool active() const { return output.finish_reason == FinishReason::none; }
 };
@@ -27,17 +28,18 @@ struct Choice {
 };
 
 /// The rows that go through the pipeline together, and the tensors of their next step: tokens packed row after row, all
-/// of the prompt in the first step, one token a row later. Rows that have ended take no further part. Every rank keeps
-/// the same lanes, so that all know the shape of each message.
+/// of the prompt in the first step, one token a row later; sources, in the first step only, likewise. Rows that have
+/// ended take no further part. Every rank keeps the same lanes, so that all know the shape of each message.
 class Lane {
  public:
   /// Rows keep their position in the lane as their slot in the caches.
   Lane(std::vector<Row> rows, bool logprobs);
 
   bool active() const { return !active_rows_.empty(); }
-  /// tokens, outputs, slots, capacity: named dimensions of the family's generation program.
+  /// tokens and outputs, with sources also sources and slots: named dimensions of the generation program.
   const graph::Dimensions& dimensions() const { return dimensions_; }
-  /// input_ids, positions, slots [tokens]; selected [outputs]: int64. Throws Error(internal) for another name.
+  /// input_ids, positions, slots [tokens]; selected [outputs]; source_ids, source_positions, source_slots [sources],
+  /// source_lengths [slots]: int64. Throws Error(internal) for another name.
   const at::Tensor& input(const std::string& name) const;
 
   /// int64 [outputs, 2 or 3] of the current step: token, finish reason, and the bits of the log probability where asked
@@ -54,6 +56,7 @@ class Lane {
 
  private:
   void prepare();
+  void prepare_sources();
 
   std::vector<Row> rows_;
   bool logprobs_;
@@ -64,6 +67,10 @@ class Lane {
   at::Tensor slots_;
   at::Tensor selected_;
   at::Tensor choices_;
+  at::Tensor source_ids_;
+  at::Tensor source_positions_;
+  at::Tensor source_slots_;
+  at::Tensor source_lengths_;
 };
 
 /// Sizes of the named dimensions in a step of decoding, by default of one row. What cuts are balanced for: most of the

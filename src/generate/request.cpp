@@ -7,6 +7,9 @@ namespace shardpipe::generation {
 std::string serialize(const Request& request) {
   Json json;
   json["prompts"] = request.prompts;
+  if (request.decoder_start) {
+    json["decoder_start"] = *request.decoder_start;
+  }
   json["max_new_tokens"] = request.options.max_new_tokens;
   json["min_new_tokens"] = request.options.min_new_tokens;
   json["eos_token_ids"] = request.options.eos_token_ids;
@@ -22,6 +25,9 @@ Request parse_request(std::string_view text) {
   const Json json = parse_json(text, "the generation request");
   Request request;
   request.prompts = json.at("prompts").get<std::vector<std::vector<int64_t>>>();
+  if (json.contains("decoder_start")) {
+    request.decoder_start = json.at("decoder_start").get<int64_t>();
+  }
   request.options.max_new_tokens = json.at("max_new_tokens");
   request.options.min_new_tokens = json.at("min_new_tokens");
   request.options.eos_token_ids = json.at("eos_token_ids").get<std::vector<int64_t>>();

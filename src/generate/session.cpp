@@ -14,11 +14,14 @@ using Clock = std::chrono::steady_clock;
 class Driver : public runtime::TokenDriver {
  public:
   Driver(const Request& request, std::shared_ptr<const text::Tokenizer> tokenizer, const TokenCallback& on_token)
-      : sampler_(request.options, std::move(tokenizer)), on_token_(on_token) {
+      : decoder_prompt_{request.decoder_start.value_or(0)},
+        sampler_(request.options, std::move(tokenizer)),
+        on_token_(on_token) {
     std::vector<Row> rows;
     for (const std::vector<int64_t>& prompt : request.prompts) {
       Row& row = rows.emplace_back();
-      row.prompt = &prompt;
+      row.prompt = request.decoder_start ? &decoder_prompt_ : &prompt;
+      row.source = request.decoder_start ? &prompt : nullptr;
     }
     for (std::vector<Row>& part : split_rows(std::move(rows), request.lanes)) {
       first_rows_.push_back(first_rows_.empty() ? 0 : first_rows_.back() + lanes_.back().rows().size());
@@ -69,6 +72,7 @@ class Driver : public runtime::TokenDriver {
  private:
   const Lane& at(int microbatch) const { return lanes_[static_cast<size_t>(microbatch)]; }
 
+  std::vector<int64_t> decoder_prompt_;  // of every row, where there is an encoder
   std::vector<Lane> lanes_;
   std::vector<size_t> first_rows_;  // row of the request that is a lane's first
   Sampler sampler_;
@@ -80,13 +84,16 @@ std::vector<graph::Dimensions> cache_sizes(const Driver& driver, const Request& 
   std::vector<graph::Dimensions> sizes;
   for (const Lane& lane : driver.lanes()) {
     int64_t longest = 0;
+    int64_t longest_source = 0;
     for (const Row& row : lane.rows()) {
       longest = std::max(longest, static_cast<int64_t>(row.prompt->size()));
+      longest_source = std::max(longest_source, row.source == nullptr ? 0 : static_cast<int64_t>(row.source->size()));
     }
     // The last token chosen is never fed back.
     sizes.push_back({
         {"slots", static_cast<int64_t>(lane.rows().size())},
         {"capacity", longest + request.options.max_new_tokens - 1},
+        {"source_capacity", longest_source},
     });
   }
   return sizes;

@@ -95,6 +95,14 @@ int64_t cached_attention(const Graph& graph, const Node& node, const Dimensions&
              : 4 * (*cache->shape)[2].evaluate(dimensions) * result_elements(graph, node, dimensions);
 }
 
+// Each token against all: an upper bound, that of one sequence.
+int64_t sequence_attention(const Graph& graph, const Node& node, const Dimensions& dimensions) {
+  const Value* k = tensor_of(graph, node.arguments[1]);
+  return k == nullptr || k->shape->empty()
+             ? 0
+             : 4 * (*k->shape)[0].evaluate(dimensions) * result_elements(graph, node, dimensions);
+}
+
 // q [.., L, E], k [.., S, E], v [.., S, D]: q k^T and its product with v, whatever the mask leaves of them.
 int64_t attention(const Graph& graph, const Node& node, const Dimensions& dimensions) {
   const Value* q = tensor_of(graph, node.arguments[0]);
@@ -129,7 +137,7 @@ int64_t any_convolution(const Graph& graph, const Node& node, const Dimensions& 
   return convolution(graph, node, dimensions, transposed != nullptr && transposed->toBool());
 }
 
-constexpr std::array<OpRow, 21> kTable = {{
+constexpr std::array<OpRow, 24> kTable = {{
     {"aten::addmm", matmul<1>},
     {"aten::baddbmm", matmul<1>},
     {"aten::bmm", matmul<0>},
@@ -148,9 +156,12 @@ constexpr std::array<OpRow, 21> kTable = {{
     {"aten::scaled_dot_product_attention", attention},
     {"shardpipe::cached_attention", cached_attention},
     {"shardpipe::cached_attention_reference", cached_attention},
+    {"shardpipe::cross_attention", cached_attention},
+    {"shardpipe::cross_attention_reference", cached_attention},
     {"shardpipe::linear", linear},
     {"shardpipe::linear_gated", linear_gated},
     {"shardpipe::linear_group", linear},
+    {"shardpipe::sequence_attention", sequence_attention},
 }};
 static_assert(std::is_sorted(kTable.begin(), kTable.end(), [](const OpRow& a, const OpRow& b) {
   return std::string_view(a.name) < std::string_view(b.name);

@@ -1,4 +1,4 @@
-// cached_attention: appends to the cache, then attends. Short segments (decode) stream the cache row of each K/V head
+// cached_attention and cross_attention: write to the cache, then attend. Short segments (decode) stream the cache row of each K/V head
 // once for all queries that share it, cut into chunks of fixed length; long ones (prefill) go through LibTorch's flash
 // attention.
 #include <ATen/ATen.h>
@@ -46,7 +46,7 @@ void append(
 struct Query {
   int64_t token;
   int64_t slot;
-  int64_t begin;  // it attends to positions [begin, end), the last of which is its own
+  int64_t begin;  // it attends to positions [begin, end); the last is its own where scores depend on distances
   int64_t end;
   int64_t chunks;
   int64_t first_chunk;  // index of its first chunk among those of all queries
@@ -60,13 +60,15 @@ class Decoder {
       const at::Tensor& k_cache,
       const at::Tensor& v_cache,
       double scale,
-      const float* slopes,
+      const ScoreRule& rule,
       const at::Tensor& out)
       : q_(q),
         k_(k_cache),
         v_(v_cache),
         scale_(static_cast<float>(scale)),
-        slopes_(slopes),
+        slopes_(rule.slopes.defined() ? rule.slopes.const_data_ptr<float>() : nullptr),
+        bias_(rule.bias.defined() ? rule.bias.const_data_ptr<float>() : nullptr),
+        bias_stride_(rule.bias.defined() ? rule.bias.size(1) : 0),
         out_(out.mutable_data_ptr<T>()),
         heads_(q.size(1)),
         head_dim_(q.size(2)),
@@ -144,6 +146,8 @@ class Decoder {
     c.value_stride = v_.stride(2);
     c.length = std::min(kDecodeChunk, query.end - first);
     c.slopes = slopes_ == nullptr ? nullptr : slopes_ + kv_head * groups_;
+    c.bias = bias_ == nullptr ? nullptr : bias_ + kv_head * groups_ * bias_stride_;
+    c.bias_stride = bias_stride_;
     c.back = query.end - 1 - first;
     c.partial = partial_.data() + (chunk * heads_ + kv_head * groups_) * (head_dim_ + 2);
     return c;
@@ -154,6 +158,8 @@ class Decoder {
   const at::Tensor& v_;
   float scale_;
   const float* slopes_;  // [heads] or null
+  const float* bias_;    // [heads, bias_stride_] or null
+  int64_t bias_stride_;
   T* out_;
   int64_t heads_;
   int64_t head_dim_;
@@ -166,6 +172,11 @@ class Decoder {
   std::vector<float> scaled_;
   std::vector<float> partial_;
 };
+
+// Whether the elements of a position lie together, as our kernels want them.
+bool has_dense_rows(const at::Tensor& k_cache, const at::Tensor& v_cache) {
+  return k_cache.stride(3) == 1 && v_cache.stride(3) == 1;
+}
 
 // What an in-place operator owes autograd: whoever saved the cache must notice.
 void mark_written(const at::Tensor& tensor) {
@@ -186,25 +197,29 @@ at::Tensor cached_attention(
     const at::Tensor& positions,
     double scale,
     std::optional<int64_t> window,
-    const std::optional<at::Tensor>& slopes) {
-  check_cached_attention("cached_attention", q, k, v, k_cache, v_cache, slots, positions, window, slopes);
-  const bool dense_caches = k_cache.stride(3) == 1 && v_cache.stride(3) == 1;
-  if (!has_own_kernel(q) || !dense_caches) {
-    return cached_attention_reference(q, k, v, k_cache, v_cache, slots, positions, scale, window, slopes);
+    const std::optional<at::Tensor>& slopes,
+    const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& bias_rows) {
+  constexpr std::string_view kName = "cached_attention";
+  check_cached_attention(kName, q, k, v, k_cache, v_cache, slots, positions, window, slopes);
+  check_bias(kName, q, bias, bias_rows);
+  if (!has_own_kernel(q) || !has_dense_rows(k_cache, v_cache)) {
+    return cached_attention_reference(
+        q, k, v, k_cache, v_cache, slots, positions, scale, window, slopes, bias, bias_rows);
   }
   const at::Tensor dense_slots = slots.contiguous();
   const at::Tensor dense_positions = positions.contiguous();
-  const auto segments = find_segments(dense_slots, dense_positions, k_cache.size(0), k_cache.size(2));
+  const auto segments = find_segments(kName, dense_slots, dense_positions, k_cache.size(0), k_cache.size(2));
   const int64_t* position = dense_positions.const_data_ptr<int64_t>();
   const at::Tensor queries = with_dense_rows(q);
-  const ScoreRule rule{window.value_or(0), slopes ? slopes->contiguous() : at::Tensor()};
-  const float* slope = rule.slopes.defined() ? rule.slopes.const_data_ptr<float>() : nullptr;
+  const ScoreRule rule{
+      window.value_or(0), slopes ? slopes->contiguous() : at::Tensor(), relative_bias(kName, bias, bias_rows)};
   at::Tensor out = at::empty({q.size(0), q.size(1) * q.size(2)}, q.options());
   with_type(q, [&](auto type) {
     using T = decltype(type);
     append<T>(with_dense_rows(k), k_cache, segments, position);
     append<T>(with_dense_rows(v), v_cache, segments, position);
-    Decoder<T> decoder(queries, k_cache, v_cache, scale, slope, out);
+    Decoder<T> decoder(queries, k_cache, v_cache, scale, rule, out);
     for (const Segment& segment : segments) {
       if (segment.count <= kShortSegment || !segment.consecutive) {
         for (int64_t t = segment.first; t < segment.first + segment.count; ++t) {
@@ -215,6 +230,48 @@ at::Tensor cached_attention(
         out.view(q.sizes())
             .narrow(0, segment.first, segment.count)
             .copy_(attend_segment(queries, k_cache, v_cache, segment, dense_positions, scale, rule));
+      }
+    }
+    decoder.run();
+  });
+  mark_written(k_cache);
+  mark_written(v_cache);
+  return out;
+}
+
+at::Tensor cross_attention(
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
+    const at::Tensor& slots,
+    const at::Tensor& source_slots,
+    const at::Tensor& source_positions,
+    const at::Tensor& lengths,
+    double scale) {
+  constexpr std::string_view kName = "cross_attention";
+  check_cross_attention(kName, q, k, v, k_cache, v_cache, slots, source_slots, source_positions, lengths);
+  if (!has_own_kernel(q) || !has_dense_rows(k_cache, v_cache)) {
+    return cross_attention_reference(q, k, v, k_cache, v_cache, slots, source_slots, source_positions, lengths, scale);
+  }
+  const at::Tensor positions = source_positions.contiguous();
+  const auto sources =
+      find_segments(kName, source_slots.contiguous(), positions, k_cache.size(0), k_cache.size(2));
+  const auto segments = find_segments(kName, slots.contiguous(), k_cache.size(0));
+  const at::Tensor dense_lengths = lengths.contiguous();
+  const at::Tensor queries = with_dense_rows(q);
+  at::Tensor out = at::empty({q.size(0), q.size(1) * q.size(2)}, q.options());
+  with_type(q, [&](auto type) {
+    using T = decltype(type);
+    const int64_t* position = positions.const_data_ptr<int64_t>();
+    append<T>(with_dense_rows(k), k_cache, sources, position);
+    append<T>(with_dense_rows(v), v_cache, sources, position);
+    Decoder<T> decoder(queries, k_cache, v_cache, scale, {}, out);
+    for (const Segment& segment : segments) {
+      const int64_t length = source_length(kName, dense_lengths, segment.slot, k_cache.size(2));
+      for (int64_t t = segment.first; t < segment.first + segment.count; ++t) {
+        decoder.add(t, segment.slot, 0, length);
       }
     }
     decoder.run();

@@ -63,6 +63,34 @@ void check_cached_attention(
     std::optional<int64_t> window,
     const std::optional<at::Tensor>& slopes);
 
+/// Shapes and dtypes of cross_attention's arguments.
+void check_cross_attention(
+    std::string_view op,
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
+    const at::Tensor& slots,
+    const at::Tensor& source_slots,
+    const at::Tensor& source_positions,
+    const at::Tensor& lengths);
+
+/// Shapes and dtypes of sequence_attention's arguments but its bias.
+void check_sequence_attention(
+    std::string_view op, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& slots);
+
+/// The bias of attention's scores: bias [rows, heads] of q's dtype and bias_rows int64 [2 reach + 1], both or none.
+void check_bias(
+    std::string_view op,
+    const at::Tensor& q,
+    const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& bias_rows);
+
+/// lengths[slot] of cross_attention: how many positions of the slot's source there are. Throws Error(usage) unless it is
+/// 1 to `capacity`.
+int64_t source_length(std::string_view op, const at::Tensor& lengths, int64_t slot, int64_t capacity);
+
 /// x's leading sizes with `out` as the last.
 std::vector<int64_t> with_last_size(const at::Tensor& x, int64_t out);
 

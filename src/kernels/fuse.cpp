@@ -102,7 +102,7 @@ class Fuser {
   }
 
   void rename(size_t n) {
-    for (const char* name : {"shardpipe::rotary", "shardpipe::cached_attention"}) {
+    for (const char* name : {"shardpipe::rotary", "shardpipe::cached_attention", "shardpipe::cross_attention"}) {
       if (is(n, (std::string(name) + "_reference").c_str())) {
         replacement_[n] = like(n, name, graph_.nodes[n].arguments);
       }

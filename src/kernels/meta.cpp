@@ -80,8 +80,39 @@ at::Tensor meta_cached_attention(
     const at::Tensor& positions,
     double /*scale*/,
     std::optional<int64_t> window,
-    const std::optional<at::Tensor>& slopes) {
+    const std::optional<at::Tensor>& slopes,
+    const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& bias_rows) {
   check_cached_attention("cached_attention", q, k, v, k_cache, v_cache, slots, positions, window, slopes);
+  check_bias("cached_attention", q, bias, bias_rows);
+  return like(q, {q.size(0), q.size(1) * q.size(2)});
+}
+
+at::Tensor meta_cross_attention(
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
+    const at::Tensor& slots,
+    const at::Tensor& source_slots,
+    const at::Tensor& source_positions,
+    const at::Tensor& lengths,
+    double /*scale*/) {
+  check_cross_attention("cross_attention", q, k, v, k_cache, v_cache, slots, source_slots, source_positions, lengths);
+  return like(q, {q.size(0), q.size(1) * q.size(2)});
+}
+
+at::Tensor meta_sequence_attention(
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    const at::Tensor& slots,
+    double /*scale*/,
+    const std::optional<at::Tensor>& bias,
+    const std::optional<at::Tensor>& bias_rows) {
+  check_sequence_attention("sequence_attention", q, k, v, slots);
+  check_bias("sequence_attention", q, bias, bias_rows);
   return like(q, {q.size(0), q.size(1) * q.size(2)});
 }
 

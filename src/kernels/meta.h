@@ -52,6 +52,29 @@ at::Tensor meta_cached_attention(
     const at::Tensor& positions,
     double scale,
     std::optional<int64_t> window = std::nullopt,
-    const std::optional<at::Tensor>& slopes = std::nullopt);
+    const std::optional<at::Tensor>& slopes = std::nullopt,
+    const std::optional<at::Tensor>& bias = std::nullopt,
+    const std::optional<at::Tensor>& bias_rows = std::nullopt);
+
+at::Tensor meta_cross_attention(
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
+    const at::Tensor& slots,
+    const at::Tensor& source_slots,
+    const at::Tensor& source_positions,
+    const at::Tensor& lengths,
+    double scale);
+
+at::Tensor meta_sequence_attention(
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    const at::Tensor& slots,
+    double scale,
+    const std::optional<at::Tensor>& bias = std::nullopt,
+    const std::optional<at::Tensor>& bias_rows = std::nullopt);
 
 }  // namespace shardpipe::kernels

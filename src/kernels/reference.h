@@ -43,6 +43,20 @@ at::Tensor cached_attention_reference(
     const at::Tensor& positions,
     double scale,
     std::optional<int64_t> window = std::nullopt,
-    const std::optional<at::Tensor>& slopes = std::nullopt);
+    const std::optional<at::Tensor>& slopes = std::nullopt,
+    const std::optional<at::Tensor>& bias = std::nullopt,
+    const std::optional<at::Tensor>& bias_rows = std::nullopt);
+
+at::Tensor cross_attention_reference(
+    const at::Tensor& q,
+    const at::Tensor& k,
+    const at::Tensor& v,
+    const at::Tensor& k_cache,
+    const at::Tensor& v_cache,
+    const at::Tensor& slots,
+    const at::Tensor& source_slots,
+    const at::Tensor& source_positions,
+    const at::Tensor& lengths,
+    double scale);
 
 }  // namespace shardpipe::kernels

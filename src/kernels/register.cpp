@@ -25,15 +25,23 @@ constexpr const char* kSchemas[] = {
     "rotary(Tensor x, Tensor cos, Tensor sin) -> Tensor",
     "rotary_reference(Tensor x, Tensor cos, Tensor sin) -> Tensor",
     "cached_attention(Tensor q, Tensor k, Tensor v, Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots, "
-    "Tensor positions, float scale, int? window=None, Tensor? slopes=None) -> Tensor",
+    "Tensor positions, float scale, int? window=None, Tensor? slopes=None, Tensor? bias=None, "
+    "Tensor? bias_rows=None) -> Tensor",
     "cached_attention_reference(Tensor q, Tensor k, Tensor v, Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots, "
-    "Tensor positions, float scale, int? window=None, Tensor? slopes=None) -> Tensor",
+    "Tensor positions, float scale, int? window=None, Tensor? slopes=None, Tensor? bias=None, "
+    "Tensor? bias_rows=None) -> Tensor",
+    "cross_attention(Tensor q, Tensor k, Tensor v, Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots, "
+    "Tensor source_slots, Tensor source_positions, Tensor lengths, float scale) -> Tensor",
+    "cross_attention_reference(Tensor q, Tensor k, Tensor v, Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots, "
+    "Tensor source_slots, Tensor source_positions, Tensor lengths, float scale) -> Tensor",
+    "sequence_attention(Tensor q, Tensor k, Tensor v, Tensor slots, float scale, Tensor? bias=None, "
+    "Tensor? bias_rows=None) -> Tensor",
 };
 
 // All but rotary_reference, which autograd sees through.
 constexpr const char* kWithoutGradient[] = {
-    "linear",       "linear_group", "linear_gated",     "rms_norm",
-    "add_rms_norm", "rotary",       "cached_attention", "cached_attention_reference"};
+    "linear", "linear_group", "linear_gated", "rms_norm", "add_rms_norm", "rotary", "cached_attention",
+    "cached_attention_reference", "cross_attention", "cross_attention_reference", "sequence_attention"};
 
 // Devices without kernels of ours: LibTorch's operators.
 at::Tensor any_linear(
@@ -93,6 +101,7 @@ class Registration {
     cpu.impl("add_rms_norm", TORCH_FN(add_rms_norm));
     cpu.impl("rotary", TORCH_FN(rotary));
     cpu.impl("cached_attention", TORCH_FN(cached_attention));
+    cpu.impl("cross_attention", TORCH_FN(cross_attention));
 
     torch::Library& any = library(torch::Library::IMPL, c10::DispatchKey::CompositeExplicitAutograd);
     any.impl("linear", TORCH_FN(any_linear));
@@ -103,6 +112,9 @@ class Registration {
     any.impl("rotary", TORCH_FN(rotary_reference));
     any.impl("cached_attention", TORCH_FN(cached_attention_reference));
     any.impl("cached_attention_reference", TORCH_FN(cached_attention_reference));
+    any.impl("cross_attention", TORCH_FN(cross_attention_reference));
+    any.impl("cross_attention_reference", TORCH_FN(cross_attention_reference));
+    any.impl("sequence_attention", TORCH_FN(sequence_attention));
     library(torch::Library::IMPL, c10::DispatchKey::CompositeImplicitAutograd)
         .impl("rotary_reference", TORCH_FN(rotary_reference));
 
@@ -115,6 +127,9 @@ class Registration {
     meta.impl("rotary", TORCH_FN(meta_rotary));
     meta.impl("cached_attention", TORCH_FN(meta_cached_attention));
     meta.impl("cached_attention_reference", TORCH_FN(meta_cached_attention));
+    meta.impl("cross_attention", TORCH_FN(meta_cross_attention));
+    meta.impl("cross_attention_reference", TORCH_FN(meta_cross_attention));
+    meta.impl("sequence_attention", TORCH_FN(meta_sequence_attention));
 
     torch::Library& autograd = library(torch::Library::IMPL, c10::DispatchKey::Autograd);
     for (const char* name : kWithoutGradient) {

@@ -3,6 +3,8 @@
 #include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 
+#include "graph/without_empty.h"
+
 namespace shardpipe::runtime {
 namespace {
 
@@ -20,7 +22,6 @@ TokenStage::TokenStage(
     : plan_(plan),
       stage_(stage),
       transport_(std::move(transport)),
-      executor_(plan.stages.graphs[static_cast<size_t>(stage)]),
       inputs_(plan.stage_inputs(stage)),
       outputs_(plan.stage_outputs(stage)) {
   for (size_t e = 0; e < plan_.stages.edges.size(); ++e) {
@@ -37,7 +38,7 @@ TokenStage::TokenStage(
     if (value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence) {
       states_.push_back(id);
     } else {
-      executor_.set(id, tensors.at(id));
+      tensors_[id] = tensors.at(id);
     }
   }
 }
@@ -56,6 +57,29 @@ void TokenStage::reset_states(const std::vector<graph::Dimensions>& lanes) {
   }
 }
 
+graph::Executor& TokenStage::executor(const graph::Dimensions& dimensions) {
+  std::set<std::string> zero;
+  for (const auto& [name, size] : dimensions) {
+    if (size == 0) {
+      zero.insert(name);
+    }
+  }
+  if (const auto known = executors_.find(zero); known != executors_.end()) {
+    return known->second;
+  }
+  const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage_)];
+  const graph::Graph left = zero.empty() ? part : graph::without_empty(part, zero);
+  graph::Executor& made = executors_.try_emplace(std::move(zero), left).first->second;
+  for (const graph::ValueId id : left.used_tensors()) {
+    if (const auto held = tensors_.find(id); held != tensors_.end()) {
+      made.set(id, held->second);
+    } else if (const at::Tensor& content = left.values[static_cast<size_t>(id)].content; content.defined()) {
+      made.set(id, content);  // of a value without elements
+    }
+  }
+  return made;
+}
+
 int TokenStage::tag(int microbatch, size_t edge) const {
   // The first tags are those of the lanes' tokens.
   return static_cast<int>(static_cast<size_t>(microbatch) + lanes_.size() * (edge + 1));
@@ -63,27 +87,28 @@ int TokenStage::tag(int microbatch, size_t edge) const {
 
 void TokenStage::forward(int microbatch, TokenDriver& driver) {
   Lane& at = lane(microbatch);
+  graph::Executor& executor = this->executor(driver.dimensions(microbatch));
   for (const auto& [name, id] : inputs_) {
-    executor_.set(id, driver.input(microbatch, name));
+    executor.set(id, driver.input(microbatch, name));
   }
   for (size_t i = 0; i < incoming_.size(); ++i) {
-    executor_.set(plan_.stages.edges[incoming_[i]].value, at.values[i].buffer);
+    executor.set(plan_.stages.edges[incoming_[i]].value, at.values[i].buffer);
   }
   for (size_t i = 0; i < states_.size(); ++i) {
-    executor_.set(states_[i], at.states[i]);
+    executor.set(states_[i], at.states[i]);
   }
-  executor_.run();
+  executor.run();
   for (size_t i = 0; i < outgoing_.size(); ++i) {
-    at.results[i] = executor_.get(plan_.stages.edges[outgoing_[i]].value).toTensor().contiguous();
+    at.results[i] = executor.get(plan_.stages.edges[outgoing_[i]].value).toTensor().contiguous();
   }
   if (!outputs_.empty()) {
     std::vector<std::pair<std::string, c10::IValue>> values;
     for (const auto& [name, id] : outputs_) {
-      values.emplace_back(name, executor_.get(id));
+      values.emplace_back(name, executor.get(id));
     }
     driver.outputs(microbatch, values);
   }
-  executor_.release_results();
+  executor.release_results();
 }
 
 int64_t TokenStage::send(int microbatch) {
@@ -92,7 +117,9 @@ int64_t TokenStage::send(int microbatch) {
   for (size_t i = 0; i < outgoing_.size(); ++i) {
     bytes += static_cast<int64_t>(at.results[i].nbytes());
     const int rank = plan_.rank_of_stage(plan_.stages.edges[outgoing_[i]].to_stage);
-    transport_.isend(at.results[i], rank, tag(microbatch, outgoing_[i]));
+    if (at.results[i].numel() > 0) {  // both ends know
+      transport_.isend(at.results[i], rank, tag(microbatch, outgoing_[i]));
+    }
     at.results[i].reset();
   }
   return bytes;
@@ -106,8 +133,10 @@ void TokenStage::post(int microbatch, TokenDriver& driver) {
     Arrival& arrival = at.values[i];
     if (!arrival.posted) {
       fit(arrival.buffer, graph::evaluate(*value.shape, driver.dimensions(microbatch)), *value.dtype);
-      arrival.message =
-          transport_.irecv(arrival.buffer, plan_.rank_of_stage(edge.from_stage), tag(microbatch, incoming_[i]));
+      if (arrival.buffer.numel() > 0) {
+        arrival.message =
+            transport_.irecv(arrival.buffer, plan_.rank_of_stage(edge.from_stage), tag(microbatch, incoming_[i]));
+      }
       arrival.posted = true;
     }
   }

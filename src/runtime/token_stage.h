@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -48,13 +49,16 @@ class TokenStage {
     std::vector<at::Tensor> results;  // as outgoing_, between F and SEND_F
   };
 
+  /// What runs in a step of these dimensions: all of the stage, or what is left of it where some are 0.
+  graph::Executor& executor(const graph::Dimensions& dimensions);
   int tag(int microbatch, size_t edge) const;
   Lane& lane(int microbatch) { return lanes_[static_cast<size_t>(microbatch)]; }
 
   const plan::Plan& plan_;
   int stage_;
   comm::Transport transport_;
-  graph::Executor executor_;
+  std::map<graph::ValueId, at::Tensor> tensors_;                 // that the stage uses
+  std::map<std::set<std::string>, graph::Executor> executors_;   // by the dimensions that are 0
   std::vector<std::pair<std::string, graph::ValueId>> inputs_;   // of the model, that this stage uses
   std::vector<std::pair<std::string, graph::ValueId>> outputs_;  // of the model, that this stage computes
   std::vector<size_t> incoming_;                                 // edges: indices into plan_.stages.edges

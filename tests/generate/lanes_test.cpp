@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "generate/sampler.h"
+#include "graph/expect_error.h"
 
 namespace shardpipe::generation {
 namespace {
@@ -48,6 +49,42 @@ TEST(Lane, PacksPromptsThenOneTokenARow) {
   EXPECT_THAT(lane.rows()[0].output.token_ids, ElementsAre(20, 30));
   EXPECT_THAT(lane.rows()[1].output.token_ids, ElementsAre(21));
   EXPECT_EQ(lane.rows()[1].output.finish_reason, FinishReason::eos);
+}
+
+TEST(Lane, GivesSourcesInTheFirstStepOnly) {
+  const std::vector<std::vector<int64_t>> sources = {{5, 6, 7}, {8}};
+  const std::vector<int64_t> start = {2};
+  std::vector<Row> rows;
+  for (const auto& source : sources) {
+    rows.push_back({.prompt = &start, .source = &source});
+  }
+  Lane lane(std::move(rows), false);
+  EXPECT_THAT(numbers(lane.input("input_ids")), ElementsAre(2, 2));
+  EXPECT_THAT(numbers(lane.input("positions")), ElementsAre(0, 0));
+  EXPECT_THAT(numbers(lane.input("source_ids")), ElementsAre(5, 6, 7, 8));
+  EXPECT_THAT(numbers(lane.input("source_positions")), ElementsAre(0, 1, 2, 0));
+  EXPECT_THAT(numbers(lane.input("source_slots")), ElementsAre(0, 0, 0, 1));
+  EXPECT_THAT(numbers(lane.input("source_lengths")), ElementsAre(3, 1));
+  EXPECT_EQ(
+      lane.dimensions(), (graph::Dimensions{{"tokens", 2}, {"outputs", 2}, {"sources", 4}, {"slots", 2}}));
+
+  lane.set_choices({{20, FinishReason::eos, 0}, {21, FinishReason::none, 0}});
+  lane.advance([](size_t, const Choice&) {});
+  EXPECT_THAT(numbers(lane.input("input_ids")), ElementsAre(21));
+  EXPECT_THAT(numbers(lane.input("positions")), ElementsAre(1));
+  EXPECT_THAT(numbers(lane.input("slots")), ElementsAre(1));
+  EXPECT_THAT(numbers(lane.input("source_ids")), ElementsAre());
+  EXPECT_THAT(numbers(lane.input("source_slots")), ElementsAre());
+  EXPECT_THAT(numbers(lane.input("source_lengths")), ElementsAre(3, 1));
+  EXPECT_EQ(
+      lane.dimensions(), (graph::Dimensions{{"tokens", 1}, {"outputs", 1}, {"sources", 0}, {"slots", 2}}));
+}
+
+TEST(Lane, HasNoSourcesWithoutAnEncoder) {
+  const std::vector<std::vector<int64_t>> prompts = {{1}};
+  const Lane lane(rows_of(prompts), false);
+  EXPECT_EQ(lane.dimensions(), (graph::Dimensions{{"tokens", 1}, {"outputs", 1}}));
+  test::expect_error(ErrorCode::internal, {"no input \"source_ids\""}, [&] { lane.input("source_ids"); });
 }
 
 TEST(Lane, CarriesLogProbabilitiesExactly) {

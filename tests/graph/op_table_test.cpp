@@ -45,6 +45,21 @@ void define_shardpipe_operators() {
           [](const at::Tensor& q, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
              const at::Tensor&, const at::Tensor&, double) { return q.flatten(1).clone(); });
     }
+    for (const char* name : {"cross_attention", "cross_attention_reference"}) {
+      library.def(
+          (std::string(name) +
+           "(Tensor q, Tensor k, Tensor v, Tensor(a!) k_cache, Tensor(b!) v_cache, Tensor slots, Tensor source_slots, "
+           "Tensor source_positions, Tensor lengths, float scale) -> Tensor")
+              .c_str(),
+          [](const at::Tensor& q, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+             const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
+             double) { return q.flatten(1).clone(); });
+    }
+    library.def(
+        "sequence_attention(Tensor q, Tensor k, Tensor v, Tensor slots, float scale) -> Tensor",
+        [](const at::Tensor& q, const at::Tensor&, const at::Tensor&, const at::Tensor&, double) {
+          return q.flatten(1).clone();
+        });
     return true;
   }();
   static_cast<void>(defined);
@@ -82,6 +97,7 @@ std::vector<Case> cases() {
       "state %3 \"kc\" per_sequence: float32[3, 2, 16, 8]\nstate %4 \"vc\" per_sequence: float32[3, 2, 16, 8]\n"
       "input %5 \"slots\": int64[5]\ninput %6 \"positions\": int64[5]\n";
   const std::string cached = "(%0, %1, %2, %3, %4, %5, %6, 1.0) in \"\"\n";
+  const std::string crossed = "(%0, %1, %2, %3, %4, %5, %5, %6, %6, 1.0) in \"\"\n";
   return {
       {m, "#0 %9: float32[3, 7] = aten::mm(%0, %1) in \"\"\n", 3 * 7 * 2 * 5},
       {m, "#0 %9: float32[3, 7] = aten::matmul(%0, %1) in \"\"\n", 3 * 7 * 2 * 5},
@@ -125,6 +141,11 @@ std::vector<Case> cases() {
       {cache, "#0 %9: float32[5, 32] = shardpipe::cached_attention" + cached, 5 * 4 * (16 * 2 * 8 + 8 * 2 * 16)},
       {cache, "#0 %9: float32[5, 32] = shardpipe::cached_attention_reference" + cached,
        5 * 4 * (16 * 2 * 8 + 8 * 2 * 16)},
+      {cache, "#0 %9: float32[5, 32] = shardpipe::cross_attention" + crossed, 5 * 4 * (16 * 2 * 8 + 8 * 2 * 16)},
+      {cache, "#0 %9: float32[5, 32] = shardpipe::cross_attention_reference" + crossed,
+       5 * 4 * (16 * 2 * 8 + 8 * 2 * 16)},
+      {cache, "#0 %9: float32[5, 32] = shardpipe::sequence_attention(%0, %1, %2, %5, 1.0) in \"\"\n",
+       5 * 4 * (5 * 2 * 8 + 8 * 2 * 5)},
       {table, "#0 %9: float32[3, 4] = aten::embedding(%0, %1, -1, false, false) in \"\"\n", 0},
       {table, "#0 %9: float32[3, 4] = aten::index_select(%0, 0, %1) in \"\"\n", 0},
       // Without a row: views cost nothing, the rest one operation an element.

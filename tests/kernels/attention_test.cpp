@@ -1,4 +1,5 @@
 #include "each_simd_level.h"
+#include "expected_attention.h"
 #include "kernels/ops.h"
 #include "kernels/reference.h"
 #include "kernels/segments.h"
@@ -25,12 +26,15 @@ struct Case {
   at::ScalarType dtype = at::kFloat;
   std::optional<int64_t> window = std::nullopt;
   bool slopes = false;
+  int64_t bias_reach = -1;  // none
 };
 
 struct Inputs {
   at::Tensor q, k, v, k_cache, v_cache, slots, positions;
   std::optional<int64_t> window = std::nullopt;
   std::optional<at::Tensor> slopes = std::nullopt;
+  std::optional<at::Tensor> bias = std::nullopt;
+  std::optional<at::Tensor> bias_rows = std::nullopt;
 };
 
 Inputs make_inputs(const Case& c) {
@@ -57,66 +61,55 @@ Inputs make_inputs(const Case& c) {
   if (c.slopes) {
     in.slopes = at::pow(2.0, -at::arange(1, c.heads + 1, at::kFloat));
   }
+  if (c.bias_reach >= 0) {
+    in.bias = randn({9, c.heads}, c.dtype) * 2;
+    in.bias_rows = at::randint(9, {2 * c.bias_reach + 1}, at::kLong);
+  }
   return in;
 }
 
 at::Tensor run(const Inputs& in, double scale) {
   return cached_attention(
-      in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, scale, in.window, in.slopes);
+      in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, scale, in.window, in.slopes, in.bias,
+      in.bias_rows);
 }
 
 at::Tensor run_reference(const Inputs& in, double scale) {
   return cached_attention_reference(
-      in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, scale, in.window, in.slopes);
+      in.q, in.k, in.v, in.k_cache, in.v_cache, in.slots, in.positions, scale, in.window, in.slopes, in.bias,
+      in.bias_rows);
 }
 
-// Softmax attention written out in float64, token by token. Errors: a score is a dot product of head_dim terms, its
-// exponential multiplies it by at most exp(2 error of the largest score) in numerator and denominator together; then
-// sums of `length` terms and, where the weights are rounded to bfloat16 before they meet the values (flash attention),
-// one unit of that; then the rounding of the result.
 test::Expected expected_attention(const Inputs& in, double scale) {
-  const at::Tensor q = in.q.to(at::kDouble);
   const at::Tensor k_cache = in.k_cache.to(at::kDouble);
   const at::Tensor v_cache = in.v_cache.to(at::kDouble);
-  const int64_t tokens = q.size(0);
+  const int64_t tokens = in.q.size(0);
   for (int64_t t = 0; t < tokens; ++t) {
     const auto slot = in.slots[t].item<int64_t>();
     const auto position = in.positions[t].item<int64_t>();
     k_cache.select(0, slot).select(1, position).copy_(in.k[t].to(at::kDouble));
     v_cache.select(0, slot).select(1, position).copy_(in.v[t].to(at::kDouble));
   }
-  const auto dtype = in.q.scalar_type();
-  const int64_t groups = q.size(1) / k_cache.size(1);
-  std::vector<at::Tensor> values;
-  std::vector<at::Tensor> bounds;
+  std::vector<test::Expected> rows;
   for (int64_t t = 0; t < tokens; ++t) {
-    const int64_t end = in.positions[t].item<int64_t>() + 1;
+    const auto position = in.positions[t].item<int64_t>();
+    const int64_t end = position + 1;
     const int64_t length = std::min(end, in.window.value_or(end));
     const auto of_slot = [&](const at::Tensor& cache) {
-      return cache[in.slots[t].item<int64_t>()].narrow(1, end - length, length).repeat_interleave(groups, 0);
+      return cache[in.slots[t].item<int64_t>()].narrow(1, end - length, length);
     };
-    const at::Tensor keys = of_slot(k_cache);
-    const at::Tensor rows = of_slot(v_cache);
-    at::Tensor scores = at::matmul(keys, q[t].unsqueeze(-1)).squeeze(-1) * scale;
-    at::Tensor score_size = at::matmul(keys.abs(), q[t].abs().unsqueeze(-1)).squeeze(-1) * scale;
+    at::Tensor added;
     if (in.slopes) {
-      const at::Tensor back = at::arange(length - 1, -1, -1, at::kDouble);
-      const at::Tensor lowered = in.slopes->to(at::kDouble).unsqueeze(1) * back;
-      scores = scores - lowered;
-      score_size = score_size + lowered;
+      added = -in.slopes->to(at::kDouble).unsqueeze(1) * at::arange(length - 1, -1, -1, at::kDouble);
     }
-    const at::Tensor score_error =
-        score_size.amax(-1, true) * test::gamma(static_cast<double>(q.size(2)) + 4, at::kFloat);
-    const at::Tensor weights = at::softmax(scores, -1).unsqueeze(1);
-    const at::Tensor size = at::matmul(weights, rows.abs()).squeeze(1);
-    const at::Tensor value = at::matmul(weights, rows).squeeze(1);
-    const at::Tensor relative = at::expm1(4 * score_error) +
-                                test::gamma(2.0 * static_cast<double>(length) + 16, at::kFloat) +
-                                (dtype == at::kFloat ? 0.0 : 2 * test::rounding_unit(dtype));
-    values.push_back(value.reshape(-1));
-    bounds.push_back((size * relative + test::rounding_bound(value.abs() + size * relative, 1, dtype)).reshape(-1));
+    if (in.bias) {
+      const at::Tensor bias = test::expected_bias(*in.bias, *in.bias_rows, position, end - length, end);
+      added = added.defined() ? added + bias : bias;
+    }
+    rows.push_back(test::expected_query(
+        in.q[t].to(at::kDouble), of_slot(k_cache), of_slot(v_cache), scale, added, in.q.scalar_type()));
   }
-  return {at::stack(values), at::stack(bounds)};
+  return test::stack(rows);
 }
 
 const std::vector<Case> kCases = {
@@ -138,7 +131,13 @@ const std::vector<Case> kCases = {
     // Slopes, and both.
     {9, 3, 64, 700, {{0, 255, 1}, {1, 256, 1}, {2, 699, 1}, {3, 0, 2}}, at::kFloat, std::nullopt, true},
     {7, 7, 33, 150, {{1, 0, 140}, {0, 20, 20}, {2, 9, 3}}, at::kFloat, std::nullopt, true},
-    {12, 2, 24, 600, {{1, 250, 40}, {0, 590, 1}, {2, 280, 2}}, at::kFloat, 270, true}};
+    {12, 2, 24, 600, {{1, 250, 40}, {0, 590, 1}, {2, 280, 2}}, at::kFloat, 270, true},
+    // A bias that reaches over the row, to its edge, less far, into an earlier chunk, nowhere; with the others.
+    {5, 5, 10, 300, {{0, 290, 1}, {1, 19, 1}, {2, 21, 1}, {3, 0, 1}}, at::kFloat, std::nullopt, false, 20},
+    {9, 3, 64, 700, {{0, 255, 1}, {1, 256, 1}, {2, 699, 1}, {3, 3, 2}}, at::kFloat, std::nullopt, false, 300},
+    {4, 4, 16, 200, {{1, 0, 140}, {0, 20, 20}, {2, 9, 3}}, at::kFloat, std::nullopt, false, 30},
+    {4, 2, 16, 600, {{0, 590, 1}, {1, 0, 9}}, at::kFloat, std::nullopt, false, 0},
+    {6, 2, 24, 600, {{1, 250, 40}, {0, 590, 1}, {2, 280, 2}}, at::kFloat, 270, true, 40}};
 
 TEST(CachedAttention, AgreesWithFloat64) {
   at::manual_seed(7);
@@ -203,9 +202,9 @@ TEST(CachedAttention, PositionsMayLeaveGaps) {
 // A decode step of one row is the same alone, in a batch and with any number of threads.
 TEST(CachedAttention, DecodeDoesNotDependOnThreadsOrOtherRows) {
   at_each_simd_level([] {
-    for (const auto& [window, slopes] : {std::pair{0, false}, {300, false}, {0, true}}) {
-      Inputs in =
-          make_inputs({9, 3, 64, 900, {{0, 800, 1}, {1, 13, 1}, {2, 511, 1}}, at::kFloat, std::nullopt, slopes});
+    for (const auto& [window, slopes, reach] : {std::tuple{0, false, -1}, {300, false, -1}, {0, true, -1}, {0, false, 40}}) {
+      Inputs in = make_inputs(
+          {9, 3, 64, 900, {{0, 800, 1}, {1, 13, 1}, {2, 511, 1}}, at::kFloat, std::nullopt, slopes, reach});
       if (window > 0) {
         in.window = window;
       }
@@ -215,7 +214,8 @@ TEST(CachedAttention, DecodeDoesNotDependOnThreadsOrOtherRows) {
       for (int64_t row = 0; row < 3; ++row) {
         const auto pick = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
         const Inputs alone{pick(in.q),     pick(in.k),         pick(in.v), in.k_cache, in.v_cache,
-                           pick(in.slots), pick(in.positions), in.window,  in.slopes};
+                           pick(in.slots), pick(in.positions), in.window,  in.slopes,
+                           in.bias,        in.bias_rows};
         EXPECT_TRUE(bitwise_equal(run(alone, 0.125), pick(one)));
       }
     }
@@ -234,9 +234,9 @@ TEST(CachedAttention, OtherDtypesRunTheReference) {
   EXPECT_TRUE(bitwise_equal(out, run_reference(in, 0.5)));
 }
 
-TEST(CachedAttention, WindowAndSlopesInOtherDtypes) {
+TEST(CachedAttention, WindowSlopesAndBiasInOtherDtypes) {
   for (const auto dtype : {at::kDouble, at::kHalf}) {
-    const Inputs in = make_inputs({4, 2, 8, 60, {{0, 40, 1}, {1, 0, 50}}, dtype, 9, true});
+    const Inputs in = make_inputs({4, 2, 8, 60, {{0, 40, 1}, {1, 0, 50}}, dtype, 9, true, 6});
     EXPECT_TRUE(close(run(in, 0.5), expected_attention(in, 0.5)));
   }
 }
@@ -263,7 +263,7 @@ TEST(CachedAttention, WritingIsSeenByAutograd) {
 
 TEST(Segments, CutAtSlots) {
   const auto segments =
-      find_segments(at::tensor({2, 2, 2, 0, 1, 1}, at::kLong), at::tensor({4, 5, 6, 0, 1, 3}, at::kLong), 3, 7);
+      find_segments("op", at::tensor({2, 2, 2, 0, 1, 1}, at::kLong), at::tensor({4, 5, 6, 0, 1, 3}, at::kLong), 3, 7);
   ASSERT_EQ(segments.size(), 3U);
   EXPECT_EQ(segments[0].first, 0);
   EXPECT_EQ(segments[0].count, 3);
@@ -312,6 +312,12 @@ TEST(CachedAttentionErrors, NameTheShapes) {
   expect_usage_error([&] { with([](Inputs& in) { in.slopes = randn({3}); }); }, {"float32 [4]", "float32 [3]"});
   expect_usage_error(
       [&] { with([](Inputs& in) { in.slopes = randn({4}, at::kDouble); }); }, {"float32 [4]", "float64 [4]"});
+  expect_usage_error([&] { with([](Inputs& in) { in.bias = randn({3, 4}); }); }, {"bias and bias_rows go together"});
+  expect_usage_error([&] { with([](Inputs& in) {
+              in.bias = randn({3, 4});
+              in.bias_rows = at::full({3}, -1, at::kLong);
+            }); }, {"cached_attention", "names row -1 for distance -1", "has 3"});
+  expect_usage_error([&] { with([](Inputs& in) { in.k = in.v = randn({3, 2, 8}); }); }, {"2 queries but 3 keys"});
 }
 
 }  // namespace

@@ -1,12 +1,12 @@
 #include "frontend/hf/decoder.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 
 #include <limits>
 #include <map>
 
 #include "base/error.h"
+#include "frontend/hf/attention_operators.h"
 
 namespace shardpipe::hf {
 namespace {
@@ -23,16 +23,11 @@ class CachedAttention : public Attention {
   }
 
   at::Tensor attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) override {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("shardpipe::cached_attention_reference", "")
-                               .typed<at::Tensor(
-                                   const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                                   const at::Tensor&, const at::Tensor&, const at::Tensor&, double,
-                                   std::optional<int64_t>, const std::optional<at::Tensor>&)>();
     const auto index = static_cast<size_t>(layer);
     const AttentionLayer& kind = decoder_.attention_layers[index];
-    return op.call(
-        q, k, v, caches_[2 * index], caches_[2 * index + 1], slots_, positions_, kind.scale, kind.window, slopes_);
+    return cached_attention(
+        q, k, v, caches_[2 * index], caches_[2 * index + 1], slots_, positions_,
+        {.scale = kind.scale, .window = kind.window, .slopes = slopes_});
   }
 
  private:
@@ -97,16 +92,16 @@ class PlainAttention : public Attention {
   std::map<std::optional<int64_t>, at::Tensor> masks_;  // by window; undefined: causal and nothing else
 };
 
-void add_tensors(const Decoder& decoder, trace::Program& program) {
-  for (const auto& parameter : decoder.named_parameters()) {
+}  // namespace
+
+void add_tensors(const torch::nn::Module& model, trace::Program& program) {
+  for (const auto& parameter : model.named_parameters()) {
     program.tensors.push_back({parameter.key(), parameter.value(), graph::ValueKind::parameter});
   }
-  for (const auto& buffer : decoder.named_buffers()) {
+  for (const auto& buffer : model.named_buffers()) {
     program.tensors.push_back({buffer.key(), buffer.value(), graph::ValueKind::buffer});
   }
 }
-
-}  // namespace
 
 SelfAttention::SelfAttention(std::string class_name, const Sizes& sizes, int64_t layer, at::ScalarType dtype)
     : ScopedModule(std::move(class_name)),

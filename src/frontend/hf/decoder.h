@@ -121,6 +121,9 @@ class CausalModel : public Decoder {
   std::shared_ptr<Linear> lm_head_;
 };
 
+/// Gives the program the module's parameters and buffers.
+void add_tensors(const torch::nn::Module& model, trace::Program& program);
+
 /// The packed generation program: the tokens of several rows one after the other, without padding. Inputs, int64:
 /// input_ids, positions and slots (the cache row of each token) [tokens], selected [outputs]; the tokens of a row are
 /// contiguous and their positions ascend. Per-sequence states "<attention path>.k_cache" and ".v_cache" [slots,

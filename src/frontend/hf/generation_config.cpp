@@ -83,6 +83,7 @@ GenerationDefaults read_generation_defaults(
   }
   defaults.bos_token_id = source("bos_token_id").find_integer("bos_token_id");
   defaults.pad_token_id = source("pad_token_id").find_integer("pad_token_id");
+  defaults.decoder_start_token_id = source("decoder_start_token_id").find_integer("decoder_start_token_id");
   // transformers 5 does not take these from config.json.
   defaults.max_length = generation.find_integer("max_length");
   defaults.max_new_tokens = generation.find_integer("max_new_tokens");

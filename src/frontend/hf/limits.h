@@ -12,5 +12,6 @@ inline constexpr int64_t kMaxHeadDim = 1 << 16;
 inline constexpr int64_t kMaxFeatures = 1 << 24;
 inline constexpr int64_t kMaxVocabulary = 1 << 28;
 inline constexpr int64_t kMaxPositionCount = int64_t{1} << 40;
+inline constexpr int64_t kMaxDistance = 1 << 16;  // of relative positions: plans list them
 
 }  // namespace shardpipe::hf

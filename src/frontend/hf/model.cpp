@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "frontend/hf/decoder.h"
+#include "frontend/hf/encoder_decoder.h"
 #include "frontend/hf/registry.h"
 #include "frontend/trace/trace.h"
 #include "kernels/register.h"
@@ -75,6 +76,16 @@ void add_other_names(checkpoint::NameRules& rules, const Family& family, const g
   }
 }
 
+void describe(const ForwardModel& traced, const Family& family, const trace::Program& program, FolderModel& model) {
+  model.vocab_size = traced.vocab_size;
+  model.max_positions = traced.max_positions;
+  model.learned_positions = traced.bounded_positions;
+  model.optional_inputs = traced.optional_inputs;
+  model.id_limits = traced.id_limits;
+  model.graph = trace::trace(program);
+  add_other_names(model.names, family, model.graph);
+}
+
 }  // namespace
 
 FolderModel load_folder_model(
@@ -98,15 +109,21 @@ FolderModel load_folder_model(
   }
   model.names = name_rules(family, tied);
 
-  if (program != Program::generation && family.build_forward != nullptr) {
+  const bool generates = program == Program::generation;
+  if (family.build_encoder_decoder != nullptr) {
+    const std::shared_ptr<EncoderDecoder> both =
+        family.build_encoder_decoder(config, model.dtype, tied, weights);
+    model.encoder_decoder = true;
+    describe(*both, family, generates ? generation_program(both, model.dtype) : forward_program(both), model);
+    if (generates) {
+      model.optional_inputs.clear();
+      model.id_limits = {{"input_ids", model.vocab_size}, {"source_ids", model.vocab_size}};
+    }
+    return model;
+  }
+  if (!generates && family.build_forward != nullptr) {
     const std::shared_ptr<ForwardModel> forward = family.build_forward(config, model.dtype, tied, weights);
-    model.vocab_size = forward->vocab_size;
-    model.max_positions = forward->max_positions;
-    model.learned_positions = forward->bounded_positions;
-    model.optional_inputs = forward->optional_inputs;
-    model.id_limits = forward->id_limits;
-    model.graph = trace::trace(forward_program(forward));
-    add_other_names(model.names, family, model.graph);
+    describe(*forward, family, forward_program(forward), model);
     return model;
   }
   if (family.build == nullptr) {
@@ -118,7 +135,7 @@ FolderModel load_folder_model(
   model.learned_positions = decoder->bounded_positions;
   model.id_limits = {{"input_ids", model.vocab_size}};
   model.graph = trace::trace(
-      program == Program::generation
+      generates
           ? generation_program(decoder, model.dtype)
           : forward_program(decoder, model.dtype, /*with_mask=*/program == Program::forward_with_mask));
   return model;

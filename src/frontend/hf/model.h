@@ -18,7 +18,7 @@ namespace shardpipe::hf {
 
 /// What a model is traced to: decoder.h for those that generate, encoder.h for the others.
 enum class Program {
-  generation,         ///< packed tokens through caches
+  generation,         ///< packed tokens through caches; of an encoder-decoder its source and what it generates
   forward,            ///< one plain forward pass, with gradients: a decoder's input_ids [batch, seq] -> logits
   forward_with_mask,  ///< the same with attention_mask [batch, seq]; of an encoder, which always has one, the same
 };
@@ -26,7 +26,7 @@ enum class Program {
 /// A model folder as its config.json describes it, traced.
 struct FolderModel {
   std::string family;  ///< "llama", "gpt2", ...
-  /// The program that was asked for; its inputs, states and outputs are in decoder.h and encoder.h.
+  /// The program that was asked for; its inputs, states and outputs are in decoder.h, encoder.h and encoder_decoder.h.
   graph::Graph graph;
   std::vector<OptionalInput> optional_inputs;  ///< of the forward program
   std::map<std::string, int64_t> id_limits;    ///< by input of ids: how many there are
@@ -39,6 +39,7 @@ struct FolderModel {
   /// would change with the length of the row ("dynamic", "longrope").
   bool learned_positions = false;
   GenerationDefaults generation;
+  bool encoder_decoder = false;
   checkpoint::NameRules names;  ///< how to find the graph's tensors in the checkpoint
 };
 

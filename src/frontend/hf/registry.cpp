@@ -57,7 +57,8 @@ void refuse_unsupported(const Config& config, const Family& family) {
   if (!reads("sliding_window") && config.has("sliding_window") && config.boolean("use_sliding_window", true)) {
     refuse(config, "sliding_window");
   }
-  if (config.boolean("is_encoder_decoder", family.encoder_decoder) != family.encoder_decoder) {
+  const bool encoder_decoder = family.build_encoder_decoder != nullptr;
+  if (config.boolean("is_encoder_decoder", encoder_decoder) != encoder_decoder) {
     refuse(config, "is_encoder_decoder");
   }
   for (const char* key : {"add_cross_attention", "use_bidirectional_attention"}) {

@@ -12,6 +12,7 @@
 #include "frontend/hf/config.h"
 #include "frontend/hf/decoder.h"
 #include "frontend/hf/encoder.h"
+#include "frontend/hf/encoder_decoder.h"
 
 namespace shardpipe::hf {
 
@@ -30,12 +31,14 @@ struct Family {
   /// The module of the plain forward pass, where it is not the decoder's. `weights` may be null.
   std::shared_ptr<ForwardModel> (*build_forward)(
       const Config& config, at::ScalarType dtype, bool tied, const checkpoint::Checkpoint* weights) = nullptr;
+  /// Of encoder-decoders, instead of both: the module of the two programs.
+  std::shared_ptr<EncoderDecoder> (*build_encoder_decoder)(
+      const Config& config, at::ScalarType dtype, bool tied, const checkpoint::Checkpoint* weights) = nullptr;
   std::string_view base_prefix;               ///< names of a bare base model's checkpoint lack it: "model."
   std::string_view embedding;                 ///< name of the token embedding's weight …
   std::string_view head;                      ///< … and of the head's, which may be tied to it
   std::span<const std::string_view> ignored;  ///< surplus names of checkpoints: NameRules::ignored
   std::span<const OtherName> other_names = {};
-  bool encoder_decoder = false;
   /// Keys that other families refuse and this one reads.
   std::span<const std::string_view> reads = {};
   bool tied_by_default = false;                       ///< where config.json has no tie_word_embeddings

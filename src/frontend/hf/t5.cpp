@@ -6,91 +6,13 @@
 #include <limits>
 
 #include "base/error.h"
-#include "frontend/hf/encoder.h"
+#include "frontend/hf/encoder_decoder.h"
 #include "frontend/hf/limits.h"
 #include "frontend/hf/registry.h"
+#include "frontend/hf/t5_config.h"
 
 namespace shardpipe::hf {
 namespace {
-
-struct T5Config {
-  int64_t encoder_layers;
-  int64_t decoder_layers;
-  int64_t hidden;
-  int64_t inner;
-  int64_t heads;
-  int64_t head_dim;
-  int64_t vocab;
-  int64_t buckets;
-  int64_t max_distance;
-  double eps;
-  bool gated;
-  bool scaled_output;
-  Activation activation;
-  at::ScalarType dtype;
-};
-
-// "relu", or "gated-gelu" with two projections; the latter means the approximation by tanh.
-Activation read_activation(const Config& config, bool& gated) {
-  const std::string text = config.string("feed_forward_proj", "relu");
-  gated = text.starts_with("gated-");
-  std::string name = gated ? text.substr(std::string("gated-").size()) : text;
-  if (gated && name == "gelu") {
-    name = "gelu_new";
-  }
-  return find_activation(Config(Json{{"feed_forward_proj", name}}, config.where()), "feed_forward_proj", "relu");
-}
-
-T5Config read_t5(const Config& config, at::ScalarType dtype) {
-  T5Config t5{};
-  t5.dtype = dtype;
-  t5.encoder_layers = config.integer({"num_layers", "num_hidden_layers"}, 1, kMaxLayers, 6);
-  t5.decoder_layers = config.integer("num_decoder_layers", 1, kMaxLayers, t5.encoder_layers);
-  t5.hidden = config.integer({"d_model", "hidden_size"}, 1, kMaxFeatures, 512);
-  t5.inner = config.integer("d_ff", 1, kMaxFeatures, 2048);
-  t5.heads = config.integer({"num_heads", "num_attention_heads"}, 1, kMaxHeads, 8);
-  t5.head_dim = config.integer({"d_kv", "head_dim"}, 1, kMaxHeadDim, 64);
-  t5.vocab = config.integer("vocab_size", 1, kMaxVocabulary, 32128);
-  t5.buckets = config.integer("relative_attention_num_buckets", 4, kMaxFeatures, 32);
-  t5.max_distance = config.integer("relative_attention_max_distance", 1, kMaxPositionCount, 128);
-  if (t5.max_distance <= t5.buckets / 2) {
-    throw_input(
-        "{}; more than half of the {} buckets is expected", config.subject("relative_attention_max_distance"),
-        t5.buckets);
-  }
-  t5.eps = config.number("layer_norm_epsilon", 0.0, 1.0, 1e-6);
-  t5.activation = read_activation(config, t5.gated);
-  // T5 ties the head and scales what goes in; T5 1.1 says that it does not tie, and does not scale. transformers 5
-  // writes the two apart.
-  t5.scaled_output = config.boolean("scale_decoder_outputs", config.boolean("tie_word_embeddings", true));
-  if (dtype == at::kHalf) {
-    throw Error(
-        ErrorCode::usage, "T5 does not run in float16: its hidden states exceed that type's range",
-        "use --dtype bfloat16 or float32");
-  }
-  return t5;
-}
-
-// positions [keys] - [queries, 1] -> bucket numbers [queries, keys]: one each for short distances, then by the
-// logarithm. The operations are transformers' own, since a rounding decides between two buckets.
-at::Tensor buckets_of(const at::Tensor& distance, bool bidirectional, const T5Config& c) {
-  int64_t buckets = c.buckets;
-  at::Tensor base;
-  at::Tensor steps;
-  if (bidirectional) {
-    buckets /= 2;
-    base = distance.gt(0).to(at::kLong) * buckets;
-    steps = distance.abs();
-  } else {
-    steps = distance.clamp_max(0).neg();
-  }
-  const int64_t exact = buckets / 2;
-  const double range = std::log(static_cast<double>(c.max_distance) / static_cast<double>(exact));
-  const at::Tensor part = at::log(steps.to(at::kFloat) / exact) / range * (buckets - exact);
-  const at::Tensor far = (part.to(at::kLong) + exact).clamp_max(buckets - 1);
-  const at::Tensor bucket = at::where(steps.lt(exact), steps, far);
-  return base.defined() ? base + bucket : bucket;
-}
 
 // [keys] - [queries, 1]: distance of each key from each query.
 at::Tensor distances(const at::Tensor& ids) {
@@ -108,26 +30,83 @@ at::Tensor masked(const at::Tensor& mask, const at::Tensor& bias) {
   return at::where(mask, bias, lowest);
 }
 
+// How the tokens of a stack attend: what a program decides. Tokens are [batch, seq] or packed: "...".
+class Attending {
+ public:
+  virtual ~Attending() = default;
+  // Of the stack's layer: q, k and v [..., heads * head_dim] -> [..., heads * head_dim]; to the stack's own tokens or, in
+  // cross attention, to those of the encoder.
+  virtual at::Tensor attend(
+      int64_t layer, bool crossed, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const = 0;
+};
+
+// Of rows of one length. `added` goes to the unscaled scores of self attention, `added_to_crossed` to those of cross
+// attention.
+class PlainAttending : public Attending {
+ public:
+  PlainAttending(int64_t heads, at::Tensor added, at::Tensor added_to_crossed)
+      : heads_(heads), added_(std::move(added)), added_to_crossed_(std::move(added_to_crossed)) {}
+
+  at::Tensor attend(
+      int64_t /*layer*/, bool crossed, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const override {
+    const at::Tensor queries = heads_first(q, heads_);
+    const at::Tensor keys = heads_first(k, heads_);
+    const at::Tensor values = heads_first(v, heads_);
+    // Not scaled_dot_product_attention: on the CPU it gives no gradient to what is added.
+    const at::Tensor scores = at::matmul(queries, keys.transpose(2, 3)) + (crossed ? added_to_crossed_ : added_);
+    return join_heads(at::matmul(at::softmax(scores, -1), values));
+  }
+
+ private:
+  int64_t heads_;
+  at::Tensor added_;
+  at::Tensor added_to_crossed_;
+};
+
+// Of packed tokens, through caches in the decoder.
+class PackedAttending : public Attending {
+ public:
+  PackedAttending(const PackedStep& step, bool decoder, int64_t head_dim, RelativeBias bias)
+      : step_(step), decoder_(decoder), head_dim_(head_dim), bias_(std::move(bias)) {}
+
+  at::Tensor attend(
+      int64_t layer, bool crossed, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const override {
+    const at::Tensor queries = split_heads(q, head_dim_);
+    const at::Tensor keys = split_heads(k, head_dim_);
+    const at::Tensor values = split_heads(v, head_dim_);
+    if (crossed) {
+      return step_.to_source(layer, queries, keys, values, 1.0);
+    }
+    return decoder_ ? step_.to_past(layer, queries, keys, values, 1.0, bias_)
+                    : step_.among_source(queries, keys, values, 1.0, bias_);
+  }
+
+ private:
+  const PackedStep& step_;
+  bool decoder_;
+  int64_t head_dim_;
+  RelativeBias bias_;
+};
+
 class T5Attention : public ScopedModule {
  public:
   T5Attention(const T5Config& c, bool has_bias)
       : ScopedModule("T5Attention"),
-        heads_(c.heads),
         q_(child<Linear>("q", c.hidden, c.heads * c.head_dim, false, c.dtype)),
         k_(child<Linear>("k", c.hidden, c.heads * c.head_dim, false, c.dtype)),
         v_(child<Linear>("v", c.hidden, c.heads * c.head_dim, false, c.dtype)),
         o_(child<Linear>("o", c.heads * c.head_dim, c.hidden, false, c.dtype)),
         bias_(has_bias ? child<Embedding>("relative_attention_bias", c.buckets, c.heads, c.dtype) : nullptr) {}
 
-  // x [batch, queries, hidden] attends to `source` [batch, keys, hidden]; `added` goes to the unscaled scores.
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& source, const at::Tensor& added) const {
+  // x [..., hidden] attends to `source` [..., hidden] of the encoder, or to itself where that is null.
+  at::Tensor forward(int64_t layer, const at::Tensor& x, const at::Tensor* source, const Attending& attending) const {
     const trace::ModuleScope scope = enter();
-    const at::Tensor q = heads_first(q_->forward(x), heads_);
-    const at::Tensor k = heads_first(k_->forward(source), heads_);
-    const at::Tensor v = heads_first(v_->forward(source), heads_);
-    // Not scaled_dot_product_attention: on the CPU it gives no gradient to what is added.
-    const at::Tensor scores = at::matmul(q, k.transpose(2, 3)) + added;
-    return o_->forward(join_heads(at::matmul(at::softmax(scores, -1), v)));
+    const at::Tensor& keys = source == nullptr ? x : *source;
+    // The three products first: passes join neighbours that read the same input.
+    const at::Tensor q = q_->forward(x);
+    const at::Tensor k = k_->forward(keys);
+    const at::Tensor v = v_->forward(keys);
+    return o_->forward(attending.attend(layer, source != nullptr, q, k, v));
   }
 
   // [1, heads, queries, keys] of bucket numbers [queries, keys].
@@ -135,9 +114,9 @@ class T5Attention : public ScopedModule {
     const trace::ModuleScope scope = enter();
     return bias_->forward(buckets).permute({2, 0, 1}).unsqueeze(0);
   }
+  const at::Tensor& bias_table() const { return bias_->weight(); }
 
  private:
-  int64_t heads_;
   std::shared_ptr<Linear> q_;
   std::shared_ptr<Linear> k_;
   std::shared_ptr<Linear> v_;
@@ -153,16 +132,16 @@ class T5LayerAttention : public ScopedModule {
         norm_(child<RmsNorm>("layer_norm", "T5LayerNorm", c.hidden, c.eps, c.dtype)) {}
 
   // `source`: of cross attention.
-  at::Tensor forward(const at::Tensor& x, const at::Tensor& added, const at::Tensor* source = nullptr) const {
+  at::Tensor forward(int64_t layer, const at::Tensor& x, const at::Tensor* source, const Attending& attending) const {
     const trace::ModuleScope scope = enter();
-    const at::Tensor normed = norm_->forward(x);
-    return x + attention_->forward(normed, source == nullptr ? normed : *source, added);
+    return x + attention_->forward(layer, norm_->forward(x), source, attending);
   }
 
   at::Tensor bias(const at::Tensor& buckets) const {
     const trace::ModuleScope scope = enter();
     return attention_->bias(buckets);
   }
+  const at::Tensor& bias_table() const { return attention_->bias_table(); }
 
  private:
   std::shared_ptr<T5Attention> attention_;
@@ -209,28 +188,23 @@ class T5LayerFF : public ScopedModule {
   std::shared_ptr<RmsNorm> norm_;
 };
 
-// What the layers of a stack share.
-struct Context {
-  at::Tensor added;             // to the scores of self attention
-  const at::Tensor* source;     // the encoder's hidden states, in the decoder
-  at::Tensor added_to_crossed;  // to those of cross attention
-};
-
 class T5Block : public ScopedModule {
  public:
-  T5Block(const T5Config& c, bool decoder, bool has_bias)
+  T5Block(const T5Config& c, int64_t layer, bool decoder)
       : ScopedModule("T5Block"),
-        self_(item<T5LayerAttention>("layer", 0, "T5LayerSelfAttention", "SelfAttention", c, has_bias)),
+        layer_(layer),
+        self_(item<T5LayerAttention>("layer", 0, "T5LayerSelfAttention", "SelfAttention", c, layer == 0)),
         cross_(
             decoder ? item<T5LayerAttention>("layer", 1, "T5LayerCrossAttention", "EncDecAttention", c, false)
                     : nullptr),
         dense_(item<T5LayerFF>("layer", decoder ? 2 : 1, c)) {}
 
-  at::Tensor forward(const at::Tensor& x, const Context& context) const {
+  // `source`: the encoder's hidden states, in the decoder.
+  at::Tensor forward(const at::Tensor& x, const at::Tensor* source, const Attending& attending) const {
     const trace::ModuleScope scope = enter();
-    at::Tensor hidden = self_->forward(x, context.added);
+    at::Tensor hidden = self_->forward(layer_, x, nullptr, attending);
     if (cross_ != nullptr) {
-      hidden = cross_->forward(hidden, context.added_to_crossed, context.source);
+      hidden = cross_->forward(layer_, hidden, source, attending);
     }
     return dense_->forward(hidden);
   }
@@ -239,8 +213,10 @@ class T5Block : public ScopedModule {
     const trace::ModuleScope scope = enter();
     return self_->bias(buckets);
   }
+  const at::Tensor& bias_table() const { return self_->bias_table(); }
 
  private:
+  int64_t layer_;
   std::shared_ptr<T5LayerAttention> self_;
   std::shared_ptr<T5LayerAttention> cross_;
   std::shared_ptr<T5LayerFF> dense_;
@@ -252,48 +228,64 @@ class T5Stack : public ScopedModule {
       : ScopedModule("T5Stack"), config_(c), decoder_(decoder), embed_(child<Embedding>("embed_tokens", words)) {
     const int64_t layers = decoder ? c.decoder_layers : c.encoder_layers;
     for (int64_t i = 0; i < layers; ++i) {
-      blocks_.push_back(item<T5Block>("block", i, c, decoder, i == 0));
+      blocks_.push_back(item<T5Block>("block", i, c, i, decoder));
     }
+    bias_rows_ = register_buffer("bias_rows", t5_bucket_line(!decoder, c));
     norm_ = child<RmsNorm>("final_layer_norm", "T5LayerNorm", c.hidden, c.eps, c.dtype);
   }
 
-  // `source` and its mask: the encoder's, in the decoder.
+  // Of rows of one length. `source` and its mask: the encoder's, in the decoder.
   at::Tensor forward(
       const at::Tensor& ids,
       const at::Tensor& mask,
       const at::Tensor* source = nullptr,
       const at::Tensor& source_mask = {}) const {
     const trace::ModuleScope scope = enter();
-    at::Tensor x = embed_->forward(ids);
+    const at::Tensor x = embed_->forward(ids);
     const at::Tensor distance = distances(ids);
     at::Tensor seen = attended(mask);
     if (decoder_) {
       seen = seen.logical_and(distance.le(0));
     }
-    const at::Tensor bias = blocks_.front()->bias(buckets_of(distance, !decoder_, config_));
-    Context context{masked(seen, bias), source, {}};
+    const at::Tensor bias = blocks_.front()->bias(t5_buckets(distance, !decoder_, config_));
+    const at::Tensor added = masked(seen, bias);
+    at::Tensor added_to_crossed;
     if (source != nullptr) {
-      const at::Tensor none = at::zeros({}, x.options());
-      context.added_to_crossed = masked(attended(source_mask), none);
+      added_to_crossed = masked(attended(source_mask), at::zeros({}, x.options()));
     }
-    for (const auto& block : blocks_) {
-      x = block->forward(x, context);
-    }
-    return norm_->forward(x);
+    return norm_->forward(run_blocks(x, source, PlainAttending(config_.heads, added, added_to_crossed)));
+  }
+
+  // Of packed tokens: in the encoder all of them, in the decoder the wanted ones.
+  at::Tensor generate(const PackedStep& step, const at::Tensor* source = nullptr) const {
+    const trace::ModuleScope scope = enter();
+    const at::Tensor x = embed_->forward(decoder_ ? step.tokens.input_ids : step.source_ids);
+    const RelativeBias bias{blocks_.front()->bias_table(), bias_rows_};
+    const at::Tensor hidden = run_blocks(x, source, PackedAttending(step, decoder_, config_.head_dim, bias));
+    return norm_->forward(decoder_ ? step.tokens.select(hidden) : hidden);
   }
 
  private:
+  at::Tensor run_blocks(const at::Tensor& x, const at::Tensor* source, const Attending& attending) const {
+    at::Tensor hidden = x;
+    for (const auto& block : blocks_) {
+      hidden = block->forward(hidden, source, attending);
+    }
+    return hidden;
+  }
+
   T5Config config_;
   bool decoder_;
   std::shared_ptr<Embedding> embed_;
   std::vector<std::shared_ptr<T5Block>> blocks_;
   std::shared_ptr<RmsNorm> norm_;
+  at::Tensor bias_rows_;
 };
 
-class T5ForConditionalGeneration : public ForwardModel {
+class T5ForConditionalGeneration : public EncoderDecoder {
  public:
   T5ForConditionalGeneration(const T5Config& c, bool tie)
-      : ForwardModel("T5ForConditionalGeneration"),
+      : EncoderDecoder("T5ForConditionalGeneration"),
         scale_(c.scaled_output ? 1.0 / std::sqrt(static_cast<double>(c.hidden)) : 1.0),
         shared_(child<Embedding>("shared", c.vocab, c.hidden, c.dtype)),
         encoder_(child<T5Stack>("encoder", c, shared_->weight(), false)),
@@ -304,11 +296,19 @@ class T5ForConditionalGeneration : public ForwardModel {
 
   trace::NamedOutputs forward(const std::vector<at::Tensor>& tensors) override {
     const at::Tensor source = encoder_->forward(tensors[0], tensors[1]);
-    const at::Tensor hidden = decoder_->forward(tensors[2], tensors[3], &source, tensors[1]);
-    return {{"logits", lm_head_->forward(scale_ == 1.0 ? hidden : hidden * scale_)}};
+    return {{"logits", head(decoder_->forward(tensors[2], tensors[3], &source, tensors[1]))}};
+  }
+
+  at::Tensor generate(const PackedStep& step) override {
+    const at::Tensor source = encoder_->generate(step);
+    return head(decoder_->generate(step, &source));
   }
 
  private:
+  at::Tensor head(const at::Tensor& hidden) const {
+    return lm_head_->forward(scale_ == 1.0 ? hidden : hidden * scale_);
+  }
+
   double scale_;
   std::shared_ptr<Embedding> shared_;
   std::shared_ptr<T5Stack> encoder_;
@@ -316,7 +316,7 @@ class T5ForConditionalGeneration : public ForwardModel {
   std::shared_ptr<Linear> lm_head_;
 };
 
-std::shared_ptr<ForwardModel> build_t5(
+std::shared_ptr<EncoderDecoder> build_t5(
     const Config& config, at::ScalarType dtype, bool tied, const checkpoint::Checkpoint* weights) {
   const T5Config t5 = read_t5(config, dtype);
   // A head that the checkpoint lacks is tied, whatever config.json says.
@@ -329,6 +329,12 @@ std::shared_ptr<ForwardModel> build_t5(
   model->id_limits = {{"input_ids", t5.vocab}, {"decoder_input_ids", t5.vocab}};
   model->vocab_size = t5.vocab;
   model->max_positions = kMaxPositionCount;  // distances have no end
+  for (int64_t i = 0; i < t5.decoder_layers; ++i) {
+    const std::string block = fmt::format("decoder.block.{}.layer.", i);
+    model->caches.push_back({block + "0.SelfAttention", block + "1.EncDecAttention"});
+  }
+  model->heads = t5.heads;
+  model->head_dim = t5.head_dim;
   return model;
 }
 
@@ -343,13 +349,12 @@ constexpr std::array<OtherName, 2> kOtherNames = {
 const Family kT5 = {
     .model_type = "t5",
     .architectures = kArchitectures,
-    .build_forward = build_t5,
+    .build_encoder_decoder = build_t5,
     .base_prefix = "transformer.",
     .embedding = "shared.weight",
     .head = "lm_head.weight",
     .ignored = kIgnored,
     .other_names = kOtherNames,
-    .encoder_decoder = true,
     .tied_by_default = true,
     .default_eos = 1,
 };

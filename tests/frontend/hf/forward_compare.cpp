@@ -1,5 +1,6 @@
 // The forward programs against transformers: loads each folder that forward_reference.py made, runs its calls in one
 // process, and compares all outputs and gradients: of the graph as traced and of the graph with Shardpipe's kernels.
+// Encoder-decoders also step by step, through the program that generates.
 //
 //     forward_reference_tests FOLDER
 #include <ATen/ATen.h>
@@ -40,14 +41,24 @@ double distance(const at::Tensor& a, const at::Tensor& exact) {
 
 class WholeModel {
  public:
-  WholeModel(const std::filesystem::path& folder, bool fused)
+  WholeModel(
+      const std::filesystem::path& folder,
+      bool fused,
+      hf::Program program = hf::Program::forward,
+      const graph::Dimensions& state_sizes = {})
       : checkpoint_(checkpoint::Checkpoint::open_folder(folder)),
-        model_(hf::load_folder_model(folder, std::nullopt, checkpoint_.get(), hf::Program::forward)),
+        model_(hf::load_folder_model(folder, std::nullopt, checkpoint_.get(), program)),
         executor_(fused ? kernels::fuse(model_.graph, kernels::default_choice(), model_.dtype) : model_.graph) {
     std::vector<checkpoint::WantedTensor> wanted;
     for (const graph::ValueId id : model_.graph.used_tensors()) {
       const graph::Value& value = model_.graph.values[static_cast<size_t>(id)];
-      wanted.push_back({value.name, graph::evaluate(*value.shape, {})});
+      if (value.content.defined()) {
+        executor_.set(id, value.content);
+      } else if (value.kind == graph::ValueKind::state) {
+        executor_.set(id, at::full(graph::evaluate(*value.shape, state_sizes), std::nan(""), *value.dtype));
+      } else {
+        wanted.push_back({value.name, graph::evaluate(*value.shape, {})});
+      }
     }
     const checkpoint::Resolution found = checkpoint::resolve_names(*checkpoint_, wanted, model_.names);
     EXPECT_THAT(found.surplus, ::testing::IsEmpty());
@@ -149,6 +160,49 @@ void compare_gradients(const checkpoint::Checkpoint& reference, WholeModel& whol
   fmt::print("  gradients: relative error {:.3g}, transformers' {:.3g}\n", worst, relative);
 }
 
+// A call's logits by the program that generates: rows packed, without padding, in reverse; the sources and the first
+// tokens of the decoder in the first step, then one token a row. [rows, decoder length, vocabulary].
+at::Tensor generated(const std::filesystem::path& folder, bool fused, const Tensors& inputs, int64_t first_tokens) {
+  const at::Tensor& ids = inputs.at("input_ids");
+  const at::Tensor& decoder_ids = inputs.at("decoder_input_ids");
+  const int64_t rows = ids.size(0);
+  const int64_t length = decoder_ids.size(1);
+  WholeModel whole(
+      folder, fused, hf::Program::generation,
+      {{"slots", rows}, {"capacity", length}, {"source_capacity", ids.size(1)}});
+  const auto of_rows = [&](auto part) {
+    std::vector<at::Tensor> parts;
+    for (int64_t row = rows; row-- > 0;) {
+      parts.push_back(part(row));
+    }
+    return at::cat(parts);
+  };
+  const auto mask = inputs.find("attention_mask");
+  const at::Tensor lengths =
+      mask == inputs.end() ? at::full({rows}, ids.size(1), at::kLong) : mask->second.sum(1);
+  const auto source = [&](auto of_row) {
+    return of_rows([&](int64_t row) { return of_row(row, lengths[row].item<int64_t>()); });
+  };
+  const auto slots_of = [](int64_t row, int64_t count) { return at::full({count}, row, at::kLong); };
+  Tensors step = {
+      {"source_ids", source([&](int64_t row, int64_t count) { return ids[row].narrow(0, 0, count); })},
+      {"source_positions", source([](int64_t, int64_t count) { return at::arange(count, at::kLong); })},
+      {"source_slots", source(slots_of)},
+      {"source_lengths", lengths}};
+  std::vector<at::Tensor> logits;
+  for (int64_t at = 0; at < length;) {
+    const int64_t count = at == 0 ? std::min(first_tokens, length) : 1;
+    step["input_ids"] = of_rows([&](int64_t row) { return decoder_ids[row].narrow(0, at, count); });
+    step["positions"] = of_rows([&](int64_t) { return at::arange(at, at + count, at::kLong); });
+    step["slots"] = of_rows([&](int64_t row) { return slots_of(row, count); });
+    step["selected"] = at::arange(rows * count, at::kLong);
+    logits.push_back(whole.run(step).at("logits").view({rows, count, -1}).flip(0));
+    step["source_ids"] = step["source_positions"] = step["source_slots"] = at::empty({0}, at::kLong);
+    at += count;
+  }
+  return at::cat(logits, 1);
+}
+
 void compare(const std::filesystem::path& made, bool fused) {
   const bool elsewhere = std::filesystem::exists(made / "folder");
   const std::filesystem::path folder = elsewhere ? std::filesystem::path(read_file(made / "folder")) : made;
@@ -188,6 +242,23 @@ void compare(const std::filesystem::path& made, bool fused) {
     fmt::print(
         "{} {} {}: error {:.3g}, transformers' {:.3g}\n", made.filename().string(), fused ? "fused" : "traced", name,
         worst[name], error);
+  }
+  for (size_t call = 0; call < outputs.size() && whole.model().encoder_decoder; ++call) {
+    const Tensors inputs = under(*reference, fmt::format("input.{}.", call));
+    if (inputs.contains("decoder_attention_mask")) {
+      continue;
+    }
+    SCOPED_TRACE(fmt::format("{} call {} generated", fused ? "fused" : "traced", call));
+    const at::NoGradGuard no_grad;
+    const at::Tensor exact = reference->tensor(fmt::format("exact.{}.logits", call));
+    for (const int64_t first_tokens : {1, 5, 20}) {
+      const at::Tensor ours = generated(folder, fused, inputs, first_tokens);
+      EXPECT_TRUE(test::close(ours, exact, at::full({}, 2 * errors.at("logits"), at::kDouble)));
+      worst["generated"] = std::max(worst["generated"], distance(ours, exact));
+    }
+  }
+  if (worst.contains("generated")) {
+    fmt::print("  generated: error {:.3g}\n", worst["generated"]);
   }
   if (whole.model().dtype == at::kFloat && !fused) {
     compare_gradients(*reference, whole);

@@ -31,6 +31,16 @@ TEST(GenerationConfig, EndTokens) {
   EXPECT_THAT(read(nullptr, "{}", std::nullopt).eos_token_ids, IsEmpty());
 }
 
+TEST(GenerationConfig, DecoderStart) {
+  const auto start = [](const char* generation, const char* config) {
+    return read(generation, config).decoder_start_token_id;
+  };
+  EXPECT_EQ(start(R"({"decoder_start_token_id": 3})", R"({"decoder_start_token_id": 2})"), 3);
+  EXPECT_EQ(start("{}", R"({"decoder_start_token_id": 2})"), 2);
+  EXPECT_EQ(start(R"({"decoder_start_token_id": null})", R"({"decoder_start_token_id": 2})"), std::nullopt);
+  EXPECT_EQ(start(nullptr, R"({"bos_token_id": 2})"), std::nullopt);
+}
+
 TEST(GenerationConfig, Values) {
   const GenerationDefaults defaults = read(
       R"({"bos_token_id": 1, "max_length": 20, "max_new_tokens": 10, "min_length": 3, "min_new_tokens": 2,

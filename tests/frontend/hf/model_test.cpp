@@ -27,6 +27,7 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::IsSupersetOf;
 using ::testing::Pair;
+using ::testing::UnorderedElementsAreArray;
 
 FolderModel load(const Json& config, std::optional<at::ScalarType> dtype = std::nullopt) {
   const ModelFolder folder(config);
@@ -320,6 +321,45 @@ TEST(ForwardProgram, T5) {
   EXPECT_FALSE(model.learned_positions);
 }
 
+TEST(GenerationProgram, T5) {
+  Json config = t5_json();
+  config["num_decoder_layers"] = 2;
+  const FolderModel model = load(config);
+  EXPECT_TRUE(model.encoder_decoder);
+  EXPECT_THAT(
+      described(model.graph),
+      ElementsAre(
+          "input_ids [tokens]", "positions [tokens]", "slots [tokens]", "selected [outputs]", "source_ids [sources]",
+          "source_positions [sources]", "source_slots [sources]", "source_lengths [slots]", "logits [outputs, 83]"));
+  std::vector<std::string> states;
+  for (const graph::Value& value : model.graph.values) {
+    if (value.kind == graph::ValueKind::state) {
+      EXPECT_EQ(value.state, graph::StateKind::per_sequence);
+      states.push_back(value.name + " " + graph::to_string(*value.shape));
+    }
+  }
+  std::vector<std::string> expected;
+  for (const char* layer : {"decoder.block.0.layer.", "decoder.block.1.layer."}) {
+    for (const char* cache : {".k_cache", ".v_cache"}) {
+      expected.push_back(std::string(layer) + "0.SelfAttention" + cache + " [slots, 4, capacity, 12]");
+      expected.push_back(std::string(layer) + "1.EncDecAttention" + cache + " [slots, 4, source_capacity, 12]");
+    }
+  }
+  EXPECT_THAT(states, UnorderedElementsAreArray(expected));
+  // The bias by distance: to both sides in the encoder, in the decoder all later keys count as the query's own position.
+  const auto rows = [&](const char* name, int64_t distance) {
+    return value(model.graph, name).content[distance + 128].item<int64_t>();
+  };
+  EXPECT_EQ(value(model.graph, "encoder.bias_rows").content.numel(), 257);
+  EXPECT_EQ(rows("encoder.bias_rows", 0), 0);
+  EXPECT_EQ(rows("encoder.bias_rows", -3), 3);
+  EXPECT_EQ(rows("encoder.bias_rows", 3), 19);
+  EXPECT_EQ(rows("encoder.bias_rows", 128), 31);
+  EXPECT_EQ(rows("decoder.bias_rows", 128), 0);
+  EXPECT_EQ(rows("decoder.bias_rows", -128), 31);
+  EXPECT_EQ(rows("decoder.bias_rows", -9), 9);
+}
+
 TEST(ForwardProgram, GraphTextRoundTrip) {
   for (const Json& config : {bert_json(), t5_json()}) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kDouble}) {
@@ -346,9 +386,8 @@ TEST(ForwardProgram, Refusals) {
   refused(
       ErrorCode::input, t5_json(), R"({"relative_attention_max_distance": 16})", "more than half of the 32 buckets");
   refused(ErrorCode::usage, t5_json(), R"({"torch_dtype": "float16"})", "T5 does not run in float16");
-  for (const Json& config : {bert_json(), t5_json()}) {
-    test::expect_error(ErrorCode::usage, {"have no generation program"}, [&] { load(config); });
-  }
+  refused(ErrorCode::input, t5_json(), R"({"relative_attention_max_distance": 65537})", "relative_attention_max");
+  test::expect_error(ErrorCode::usage, {"have no generation program"}, [&] { load(bert_json()); });
 }
 
 }  // namespace
