@@ -57,8 +57,8 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options) {
   }
   ranks.broadcast(bytes, 0);
   if (ranks.rank() != 0) {
-    result.impl_ =
-        std::make_shared<Plan::Impl>(Plan::Impl{plan::parse(bytes, "the plan of rank 0"), {}, {}, std::move(tensors), {}});
+    result.impl_ = std::make_shared<Plan::Impl>(
+        Plan::Impl{plan::parse(bytes, "the plan of rank 0"), {}, {}, std::move(tensors), {}});
   }
   ranks.create_groups(result.impl_->plan.mesh());
   return result;
@@ -117,7 +117,8 @@ GenerateResult generate(
     if (lanes < layout.chunks) {
       log_warning("--chunks {} lowered to {}: there are no more prompts", layout.chunks, lanes);
     }
-    bytes = generation::serialize(generation::Request{prompts, engine.impl().decoder_start, options, lanes, tokenizer_folder});
+    bytes = generation::serialize(
+        generation::Request{prompts, engine.impl().decoder_start, options, lanes, tokenizer_folder});
   }
   ranks.broadcast(bytes, 0);
   return generation::generate(stage, generation::parse_request(bytes), on_token);

@@ -58,7 +58,7 @@ struct Plan::Impl {
   /// On the rank that planned: checks inputs beyond what the graph says.
   runtime::InputCheck check = {};
   std::vector<hf::OptionalInput> optional_inputs = {};
-  runtime::TensorSource tensors = {};  ///< on every rank
+  runtime::TensorSource tensors = {};                   ///< on every rank
   std::optional<int64_t> decoder_start = std::nullopt;  ///< on the rank that planned
 };
 

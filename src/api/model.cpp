@@ -92,7 +92,8 @@ std::optional<int64_t> Model::decoder_start_token_id() const {
                                                                        : defaults.pad_token_id;
   if (!start) {
     throw_input(
-        "\"decoder_start_token_id\" is missing in generation_config.json and config.json of {}, and so are the begin and "
+        "\"decoder_start_token_id\" is missing in generation_config.json and config.json of {}, and so are the begin "
+        "and "
         "padding tokens: the decoder has nothing to start with",
         model.folder.string());
   }

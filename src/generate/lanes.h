@@ -15,7 +15,7 @@ namespace shardpipe::generation {
 struct Row {
   const std::vector<int64_t>* prompt = nullptr;  ///< of an encoder-decoder: what the decoder starts with
   const std::vector<int64_t>* source = nullptr;  ///< what the encoder reads; null in models without one
-  int64_t cached = 0;  ///< positions of it that the caches hold
+  int64_t cached = 0;                            ///< positions of it that the caches hold
   Output output;
   bool active() const { return output.finish_reason == FinishReason::none; }
 };
@@ -28,8 +28,8 @@ struct Choice {
 };
 
 /// The rows that go through the pipeline together, and the tensors of their next step: tokens packed row after row, all
-/// of the prompt in the first step, one token a row later; sources, in the first step only, likewise. Rows that have ended take no further part. Every rank keeps
-/// the same lanes, so that all know the shape of each message.
+/// of the prompt in the first step, one token a row later; sources, in the first step only, likewise. Rows that have
+/// ended take no further part. Every rank keeps the same lanes, so that all know the shape of each message.
 class Lane {
  public:
   /// Rows keep their position in the lane as their slot in the caches.

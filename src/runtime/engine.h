@@ -106,7 +106,7 @@ class Engine {
   std::map<graph::ValueId, at::Tensor> tensors_;  // parameters and buffers of the stage
   std::map<graph::ValueId, at::Tensor> shared_;   // its shared states
   graph::Executor executor_;
-  std::map<std::set<std::string>, graph::Executor> partial_;  // by the dimensions that are 0
+  std::map<std::set<std::string>, graph::Executor> partial_;     // by the dimensions that are 0
   std::vector<std::pair<std::string, graph::ValueId>> inputs_;   // of the model, that this stage uses
   std::vector<std::pair<std::string, graph::ValueId>> outputs_;  // of the model, that this stage computes
   std::vector<size_t> incoming_;        // edges into this stage: indices into plan_.stages.edges
