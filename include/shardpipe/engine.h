@@ -72,7 +72,8 @@ class SHARDPIPE_API Engine {
 /// Called as each token becomes known on this rank: index of the prompt, token, and why the text ended with it.
 using TokenCallback = std::function<void(size_t prompt, int64_t token, FinishReason reason)>;
 
-/// Continues each prompt (token ids, none empty) as if it ran alone. Collective: rank 0's prompts and options count,
+/// Continues each prompt (token ids, none empty) as if it ran alone; of an encoder-decoder a prompt is what the encoder
+/// reads, and the decoder starts with Model::decoder_start_token_id(). Collective: rank 0's prompts and options count,
 /// the others may pass none. `tokenizer_folder` is needed for stop texts only.
 SHARDPIPE_API GenerateResult generate(
     Engine& engine,

@@ -38,7 +38,8 @@ std::optional<std::vector<int64_t>> sizes(const Value& value, const std::set<std
 
 bool is_empty(const Value& value, const std::set<std::string>& zero) {
   return value.type == ValueType::tensor && value.shape && value.dtype &&
-         std::any_of(value.shape->begin(), value.shape->end(), [&](const Size& size) { return extent(size, zero) == 0; });
+         std::any_of(
+             value.shape->begin(), value.shape->end(), [&](const Size& size) { return extent(size, zero) == 0; });
 }
 
 Graph without_empty(const Graph& graph, const std::set<std::string>& zero) {

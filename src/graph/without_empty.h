@@ -7,8 +7,8 @@
 
 namespace shardpipe::graph {
 
-/// Whether a value is a tensor that has no elements, whatever the other dimensions are, when the named dimensions `zero`
-/// are 0. A value without a shape is none.
+/// Whether a value is a tensor that has no elements, whatever the other dimensions are, when the named dimensions
+/// `zero` are 0. A value without a shape is none.
 bool is_empty(const Value& value, const std::set<std::string>& zero);
 
 /// What is left of a graph when the named dimensions `zero` are 0: without the nodes whose results all are empty, and

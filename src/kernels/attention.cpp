@@ -1,6 +1,6 @@
-// cached_attention and cross_attention: write to the cache, then attend. Short segments (decode) stream the cache row of each K/V head
-// once for all queries that share it, cut into chunks of fixed length; long ones (prefill) go through LibTorch's flash
-// attention.
+// cached_attention and cross_attention: write to the cache, then attend. Short segments (decode) stream the cache row
+// of each K/V head once for all queries that share it, cut into chunks of fixed length; long ones (prefill) go through
+// LibTorch's flash attention.
 #include <ATen/ATen.h>
 
 #include "kernels/checks.h"
@@ -256,8 +256,7 @@ at::Tensor cross_attention(
     return cross_attention_reference(q, k, v, k_cache, v_cache, slots, source_slots, source_positions, lengths, scale);
   }
   const at::Tensor positions = source_positions.contiguous();
-  const auto sources =
-      find_segments(kName, source_slots.contiguous(), positions, k_cache.size(0), k_cache.size(2));
+  const auto sources = find_segments(kName, source_slots.contiguous(), positions, k_cache.size(0), k_cache.size(2));
   const auto segments = find_segments(kName, slots.contiguous(), k_cache.size(0));
   const at::Tensor dense_lengths = lengths.contiguous();
   const at::Tensor queries = with_dense_rows(q);

@@ -37,8 +37,7 @@ void check_one_sequence(std::string_view op, const at::Tensor& q, const at::Tens
   }
 }
 
-void check_caches(
-    std::string_view op, const at::Tensor& k, const at::Tensor& k_cache, const at::Tensor& v_cache) {
+void check_caches(std::string_view op, const at::Tensor& k, const at::Tensor& k_cache, const at::Tensor& v_cache) {
   if (k_cache.dim() != 4 || k_cache.sizes() != v_cache.sizes() || k_cache.size(1) != k.size(1) ||
       k_cache.size(3) != k.size(2)) {
     throw_usage(

@@ -87,8 +87,8 @@ void check_bias(
     const std::optional<at::Tensor>& bias,
     const std::optional<at::Tensor>& bias_rows);
 
-/// lengths[slot] of cross_attention: how many positions of the slot's source there are. Throws Error(usage) unless it is
-/// 1 to `capacity`.
+/// lengths[slot] of cross_attention: how many positions of the slot's source there are. Throws Error(usage) unless it
+/// is 1 to `capacity`.
 int64_t source_length(std::string_view op, const at::Tensor& lengths, int64_t slot, int64_t capacity);
 
 /// x's leading sizes with `out` as the last.

@@ -41,9 +41,9 @@ struct DecodeChunk {
   int64_t length = 0;             // <= kDecodeChunk
   const float* slopes = nullptr;  // [groups], or null: what a score loses for each position back ...
   int64_t back = 0;               // ... of which the first key lies this many
-  const float* bias = nullptr;    // [groups, bias_stride], or null: what a score gains; the middle column is for the ...
-  int64_t bias_stride = 0;        // ... query's own position, the ones before it for keys so many back; odd
-  float* partial = nullptr;       // [groups, head_dim + 2]: largest score, sum, accumulated values
+  const float* bias = nullptr;  // [groups, bias_stride], or null: what a score gains; the middle column is for the ...
+  int64_t bias_stride = 0;      // ... query's own position, the ones before it for keys so many back; odd
+  float* partial = nullptr;     // [groups, head_dim + 2]: largest score, sum, accumulated values
 };
 constexpr int64_t kDecodeChunk = 256;  // positions; fixed, so that results do not depend on the number of threads
 

@@ -66,9 +66,9 @@ at::Tensor rotary(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& 
 /// their positions ascend. Query head h uses K/V head h / (heads / kv_heads). Returns [tokens, heads * head_dim].
 /// Softmax and sums are in float32. With `window` (at least 1) a token attends to its last `window` positions only, its
 /// own among them. With `slopes` (float32 [heads]) the score of query head h and a key `d` positions back is lower by
-/// slopes[h] * d: ALiBi (https://arxiv.org/abs/2108.12409). With `bias` (q's dtype, [rows, heads]) and `bias_rows` (int64
-/// [2 reach + 1]), which go together, the score of query head h and a key at distance d, its position minus the query's,
-/// is higher by bias[bias_rows[min(max(d, -reach), reach) + reach]][h]: T5 (https://arxiv.org/abs/1910.10683).
+/// slopes[h] * d: ALiBi (https://arxiv.org/abs/2108.12409). With `bias` (q's dtype, [rows, heads]) and `bias_rows`
+/// (int64 [2 reach + 1]), which go together, the score of query head h and a key at distance d, its position minus the
+/// query's, is higher by bias[bias_rows[min(max(d, -reach), reach) + reach]][h]: T5 (https://arxiv.org/abs/1910.10683).
 at::Tensor cached_attention(
     const at::Tensor& q,
     const at::Tensor& k,
@@ -84,10 +84,11 @@ at::Tensor cached_attention(
     const std::optional<at::Tensor>& bias_rows = std::nullopt);
 
 /// Writes k and v, the keys and values of a source, into the caches, then attends to the whole source of each token's
-/// row. Packed: q [tokens, heads, head_dim] with slots [tokens]; k and v [sources, kv_heads, head_dim] with source_slots
-/// and source_positions [sources], which may be none; caches [rows, kv_heads, capacity, head_dim]; row r's source has
-/// lengths[r] positions, at least 1 where r has tokens. All int64; tokens of a slot are contiguous, source positions of a
-/// slot ascend. Returns [tokens, heads * head_dim]. A token's result does not depend on the other tokens.
+/// row. Packed: q [tokens, heads, head_dim] with slots [tokens]; k and v [sources, kv_heads, head_dim] with
+/// source_slots and source_positions [sources], which may be none; caches [rows, kv_heads, capacity, head_dim]; row r's
+/// source has lengths[r] positions, at least 1 where r has tokens. All int64; tokens of a slot are contiguous, source
+/// positions of a slot ascend. Returns [tokens, heads * head_dim]. A token's result does not depend on the other
+/// tokens.
 at::Tensor cross_attention(
     const at::Tensor& q,
     const at::Tensor& k,

@@ -40,8 +40,17 @@ constexpr const char* kSchemas[] = {
 
 // All but rotary_reference, which autograd sees through.
 constexpr const char* kWithoutGradient[] = {
-    "linear", "linear_group", "linear_gated", "rms_norm", "add_rms_norm", "rotary", "cached_attention",
-    "cached_attention_reference", "cross_attention", "cross_attention_reference", "sequence_attention"};
+    "linear",
+    "linear_group",
+    "linear_gated",
+    "rms_norm",
+    "add_rms_norm",
+    "rotary",
+    "cached_attention",
+    "cached_attention_reference",
+    "cross_attention",
+    "cross_attention_reference",
+    "sequence_attention"};
 
 // Devices without kernels of ours: LibTorch's operators.
 at::Tensor any_linear(

@@ -128,7 +128,8 @@ at::Tensor relative_bias(
   const int64_t columns = rows.size(0);
   for (int64_t i = 0; i < columns; ++i) {
     if (row[i] < 0 || row[i] >= table.size(0)) {
-      throw_usage("{}: bias_rows names row {} for distance {}, the bias has {}", op, row[i], i - columns / 2, table.size(0));
+      throw_usage(
+          "{}: bias_rows names row {} for distance {}, the bias has {}", op, row[i], i - columns / 2, table.size(0));
     }
   }
   return table.index_select(0, rows).t().contiguous();
@@ -157,8 +158,7 @@ at::Tensor attend_among(
     // The last query's distances, and those of the queries before it: row i is the line from count - 1 - i on.
     const int64_t least = 1 - count - first;
     const at::Tensor line = bias_at(bias, at::arange(least, segment.count - first, at::kLong));
-    const at::Tensor mask =
-        line.as_strided({line.size(0), count, segment.count}, {line.size(1), 1, 1}).flip(1);
+    const at::Tensor mask = line.as_strided({line.size(0), count, segment.count}, {line.size(1), 1, 1}).flip(1);
     blocks.push_back(attend_with_mask(queries.narrow(1, first, count), keys, values, mask, scale));
   }
   return at::cat(blocks, 0);

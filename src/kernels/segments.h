@@ -32,8 +32,9 @@ struct ScoreRule {
   at::Tensor bias;     // of relative_bias, or undefined
 };
 
-/// Bias by distance, [heads, 2 reach + 1], contiguous: column i is that of the key at distance i - reach. In float32, of a
-/// float64 bias in float64; undefined where there is none. Throws Error(usage) naming a row that the bias does not have.
+/// Bias by distance, [heads, 2 reach + 1], contiguous: column i is that of the key at distance i - reach. In float32,
+/// of a float64 bias in float64; undefined where there is none. Throws Error(usage) naming a row that the bias does not
+/// have.
 at::Tensor relative_bias(
     std::string_view op, const std::optional<at::Tensor>& bias, const std::optional<at::Tensor>& bias_rows);
 

@@ -27,14 +27,16 @@ PROMPTS = [
 ]
 
 
-def reference(model, prompts, new_tokens):
-    """Each prompt alone through Hugging Face generate; also the smallest lead of the chosen token over the runner-up."""
+def reference(model, prompts, new_tokens, **options):
+    """Each prompt alone through Hugging Face generate; also the lead of each chosen token over the runner-up."""
     rows, margins = [], []
+    # transformers' cache of T5 has as many layers as the encoder: none for further ones of the decoder.
+    options = {"use_cache": not model.config.is_encoder_decoder, **options}
     for ids in prompts:
         out = model.generate(
             torch.tensor([ids]), attention_mask=torch.ones(1, len(ids), dtype=torch.long), max_new_tokens=new_tokens,
-            do_sample=False, return_dict_in_generate=True, output_logits=True)
-        rows.append(out.sequences[0, len(ids):].tolist())
+            do_sample=False, return_dict_in_generate=True, output_logits=True, **options)
+        rows.append(out.sequences[0, 1 if model.config.is_encoder_decoder else len(ids):].tolist())
         margins.append([float(torch.topk(step[0].float(), 2).values.diff().abs()) for step in out.logits])
     return rows, margins
 
@@ -206,13 +208,24 @@ TINY = {
     "codegen": (transformers.CodeGenForCausalLM, dict(
         vocab_size=97, n_embd=48, n_layer=5, n_head=4, n_positions=48, n_ctx=48, rotary_dim=6, bos_token_id=0,
         eos_token_id=0, initializer_range=0.3)),
+    "t5": (transformers.T5ForConditionalGeneration, dict(
+        vocab_size=97, d_model=36, d_kv=10, d_ff=50, num_layers=3, num_decoder_layers=2, num_heads=5,
+        relative_attention_num_buckets=12, relative_attention_max_distance=20, decoder_start_token_id=0)),
 }
 
 
 def tiny(kind, seed=0, **changes):
     torch.manual_seed(seed)
     model_class, config = TINY[kind]
-    return model_class(model_class.config_class(**{**config, **changes})).eval()
+    model = model_class(model_class.config_class(**{**config, **changes})).eval()
+    if kind == "t5":
+        # Its own initial weights say the same token again and again.
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.dim() == 2:
+                    spread = 1.0 if name.endswith("relative_attention_bias.weight") else parameter.shape[1] ** -0.5
+                    parameter.normal_(0, (0.3 if name == "shared.weight" else 1.6) * spread)
+    return model
 
 
 CHECKPOINTS = [
@@ -236,6 +249,10 @@ CHECKPOINTS = [
     ("bloom", {"n_head": 12, "apply_residual_connection_post_layernorm": True}),
     ("gpt_neo", {}),
     ("codegen", {}),
+    ("t5", {}),
+    ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 4}),
+    ("t5", {"num_layers": 1, "num_decoder_layers": 5, "num_heads": 3, "d_kv": 16, "relative_attention_num_buckets": 32,
+            "relative_attention_max_distance": 128}),
 ]
 
 

@@ -65,8 +65,7 @@ TEST(Lane, GivesSourcesInTheFirstStepOnly) {
   EXPECT_THAT(numbers(lane.input("source_positions")), ElementsAre(0, 1, 2, 0));
   EXPECT_THAT(numbers(lane.input("source_slots")), ElementsAre(0, 0, 0, 1));
   EXPECT_THAT(numbers(lane.input("source_lengths")), ElementsAre(3, 1));
-  EXPECT_EQ(
-      lane.dimensions(), (graph::Dimensions{{"tokens", 2}, {"outputs", 2}, {"sources", 4}, {"slots", 2}}));
+  EXPECT_EQ(lane.dimensions(), (graph::Dimensions{{"tokens", 2}, {"outputs", 2}, {"sources", 4}, {"slots", 2}}));
 
   lane.set_choices({{20, FinishReason::eos, 0}, {21, FinishReason::none, 0}});
   lane.advance([](size_t, const Choice&) {});
@@ -76,8 +75,7 @@ TEST(Lane, GivesSourcesInTheFirstStepOnly) {
   EXPECT_THAT(numbers(lane.input("source_ids")), ElementsAre());
   EXPECT_THAT(numbers(lane.input("source_slots")), ElementsAre());
   EXPECT_THAT(numbers(lane.input("source_lengths")), ElementsAre(3, 1));
-  EXPECT_EQ(
-      lane.dimensions(), (graph::Dimensions{{"tokens", 1}, {"outputs", 1}, {"sources", 0}, {"slots", 2}}));
+  EXPECT_EQ(lane.dimensions(), (graph::Dimensions{{"tokens", 1}, {"outputs", 1}, {"sources", 0}, {"slots", 2}}));
 }
 
 TEST(Lane, HasNoSourcesWithoutAnEncoder) {

@@ -202,9 +202,10 @@ TEST(CachedAttention, PositionsMayLeaveGaps) {
 // A decode step of one row is the same alone, in a batch and with any number of threads.
 TEST(CachedAttention, DecodeDoesNotDependOnThreadsOrOtherRows) {
   at_each_simd_level([] {
-    for (const auto& [window, slopes, reach] : {std::tuple{0, false, -1}, {300, false, -1}, {0, true, -1}, {0, false, 40}}) {
-      Inputs in = make_inputs(
-          {9, 3, 64, 900, {{0, 800, 1}, {1, 13, 1}, {2, 511, 1}}, at::kFloat, std::nullopt, slopes, reach});
+    for (const auto& [window, slopes, reach] :
+         {std::tuple{0, false, -1}, {300, false, -1}, {0, true, -1}, {0, false, 40}}) {
+      Inputs in =
+          make_inputs({9, 3, 64, 900, {{0, 800, 1}, {1, 13, 1}, {2, 511, 1}}, at::kFloat, std::nullopt, slopes, reach});
       if (window > 0) {
         in.window = window;
       }
@@ -213,9 +214,8 @@ TEST(CachedAttention, DecodeDoesNotDependOnThreadsOrOtherRows) {
       EXPECT_TRUE(bitwise_equal(with_threads(3, [&] { return run(in, 0.125); }), one));
       for (int64_t row = 0; row < 3; ++row) {
         const auto pick = [&](const at::Tensor& t) { return t.narrow(0, row, 1); };
-        const Inputs alone{pick(in.q),     pick(in.k),         pick(in.v), in.k_cache, in.v_cache,
-                           pick(in.slots), pick(in.positions), in.window,  in.slopes,
-                           in.bias,        in.bias_rows};
+        const Inputs alone{pick(in.q),         pick(in.k), pick(in.v), in.k_cache, in.v_cache,  pick(in.slots),
+                           pick(in.positions), in.window,  in.slopes,  in.bias,    in.bias_rows};
         EXPECT_TRUE(bitwise_equal(run(alone, 0.125), pick(one)));
       }
     }
@@ -313,10 +313,14 @@ TEST(CachedAttentionErrors, NameTheShapes) {
   expect_usage_error(
       [&] { with([](Inputs& in) { in.slopes = randn({4}, at::kDouble); }); }, {"float32 [4]", "float64 [4]"});
   expect_usage_error([&] { with([](Inputs& in) { in.bias = randn({3, 4}); }); }, {"bias and bias_rows go together"});
-  expect_usage_error([&] { with([](Inputs& in) {
-              in.bias = randn({3, 4});
-              in.bias_rows = at::full({3}, -1, at::kLong);
-            }); }, {"cached_attention", "names row -1 for distance -1", "has 3"});
+  expect_usage_error(
+      [&] {
+        with([](Inputs& in) {
+          in.bias = randn({3, 4});
+          in.bias_rows = at::full({3}, -1, at::kLong);
+        });
+      },
+      {"cached_attention", "names row -1 for distance -1", "has 3"});
   expect_usage_error([&] { with([](Inputs& in) { in.k = in.v = randn({3, 2, 8}); }); }, {"2 queries but 3 keys"});
 }
 

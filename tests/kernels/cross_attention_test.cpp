@@ -186,8 +186,9 @@ Sequence make_sequences(
     slots.insert(slots.end(), static_cast<size_t>(lengths[i]), static_cast<int64_t>(lengths.size() - i));
   }
   const auto tokens = static_cast<int64_t>(slots.size());
-  Sequence in{randn({tokens, heads, 12}, dtype), randn({tokens, kv_heads, 12}, dtype),
-              randn({tokens, kv_heads, 12}, dtype), numbers(slots)};
+  Sequence in{
+      randn({tokens, heads, 12}, dtype), randn({tokens, kv_heads, 12}, dtype), randn({tokens, kv_heads, 12}, dtype),
+      numbers(slots)};
   if (reach >= 0) {
     in.bias = randn({7, heads}, dtype) * 2;
     in.bias_rows = at::randint(7, {2 * reach + 1}, at::kLong);
@@ -240,7 +241,11 @@ TEST(SequenceAttentionErrors, NameWhatIsWrong) {
   };
   refused([](Sequence& in) { in.k = in.v = randn({4, 4, 12}); }, {"5 queries but 4 keys"});
   refused([](Sequence& in) { in.slots = numbers({0}); }, {"slots int64 [5]", "int64 [1]"});
-  refused([](Sequence& in) { in.slots = numbers({0, 1, 0, 2, 2}); }, {"sequence_attention", "token 2 returns to slot 0"});
+  refused(
+      [](Sequence& in) {
+        in.slots = numbers({0, 1, 0, 2, 2});
+      },
+      {"sequence_attention", "token 2 returns to slot 0"});
   refused([](Sequence& in) { in.slots = numbers({0, 0, 0, -1, -1}); }, {"slot -1 of token 3"});
   refused([](Sequence& in) { in.bias.reset(); }, {"bias and bias_rows go together"});
   refused([](Sequence& in) { in.bias = randn({7, 3}); }, {"a bias [rows, 4]", "float32 [7, 3]"});

@@ -9,9 +9,9 @@ namespace shardpipe::test {
 
 /// One query: q [heads, head_dim], keys and values [kv_heads, length, head_dim], what is added to the scaled scores
 /// [heads, length] or undefined, all float64; `dtype`: the kernel's. Returns [heads * head_dim]. Errors: a score is a
-/// dot product of head_dim terms, its exponential multiplies it by at most exp(2 error of the largest score) in numerator
-/// and denominator together; then sums of `length` terms and, where the weights are rounded to bfloat16 before they meet
-/// the values (flash attention), one unit of that; then the rounding of the result.
+/// dot product of head_dim terms, its exponential multiplies it by at most exp(2 error of the largest score) in
+/// numerator and denominator together; then sums of `length` terms and, where the weights are rounded to bfloat16
+/// before they meet the values (flash attention), one unit of that; then the rounding of the result.
 inline Expected expected_query(
     const at::Tensor& q,
     const at::Tensor& keys,
@@ -35,8 +35,7 @@ inline Expected expected_query(
   const at::Tensor relative = at::expm1(4 * score_error) +
                               gamma(2.0 * static_cast<double>(k.size(1)) + 16, at::kFloat) +
                               (dtype == at::kFloat ? 0.0 : 2 * rounding_unit(dtype));
-  return {
-      value.reshape(-1), (size * relative + rounding_bound(value.abs() + size * relative, 1, dtype)).reshape(-1)};
+  return {value.reshape(-1), (size * relative + rounding_bound(value.abs() + size * relative, 1, dtype)).reshape(-1)};
 }
 
 /// The rows of a result.

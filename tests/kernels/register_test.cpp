@@ -35,11 +35,19 @@ std::map<std::string, torch::jit::Stack> arguments(at::TensorOptions options) {
       options.device() == at::kMeta ? at::empty({2}, options.dtype(at::kLong)) : at::arange(2, at::kLong);
   const at::Tensor bias_rows = at::zeros({5}, options.dtype(at::kLong));
   const torch::jit::Stack attention{
-      t({2, 4, 8}), t({2, 2, 8}), t({2, 2, 8}), t({1, 2, 5, 8}), t({1, 2, 5, 8}), slots, positions, 0.5, 3, t({4}), t({3, 4}),
-      bias_rows};
+      t({2, 4, 8}), t({2, 2, 8}), t({2, 2, 8}), t({1, 2, 5, 8}), t({1, 2, 5, 8}), slots, positions, 0.5, 3,
+      t({4}),       t({3, 4}),    bias_rows};
   const torch::jit::Stack cross{
-      t({2, 4, 8}), t({2, 2, 8}), t({2, 2, 8}), t({1, 2, 5, 8}), t({1, 2, 5, 8}), slots, slots, positions,
-      at::full({1}, 2, options.dtype(at::kLong)), 0.5};
+      t({2, 4, 8}),
+      t({2, 2, 8}),
+      t({2, 2, 8}),
+      t({1, 2, 5, 8}),
+      t({1, 2, 5, 8}),
+      slots,
+      slots,
+      positions,
+      at::full({1}, 2, options.dtype(at::kLong)),
+      0.5};
   const torch::jit::Stack rotary{t({2, 3, 10}), t({2, 4}), t({2, 4})};
   return {
       {"linear", {t({2, 3, 8}), t({5, 8}), t({5}), 8, "aten"}},

@@ -42,15 +42,10 @@ trace::Program generation_program(const std::shared_ptr<EncoderDecoder>& model, 
   const graph::Shape tokens = {Size::symbol("tokens")};
   const graph::Shape sources = {Size::symbol("sources")};
   trace::Program program;
-  program.inputs = {
-      {"input_ids", at::kLong, tokens},
-      {"positions", at::kLong, tokens},
-      {"slots", at::kLong, tokens},
-      {"selected", at::kLong, {Size::symbol("outputs")}},
-      {"source_ids", at::kLong, sources},
-      {"source_positions", at::kLong, sources},
-      {"source_slots", at::kLong, sources},
-      {"source_lengths", at::kLong, {Size::symbol("slots")}}};
+  program.inputs = {{"input_ids", at::kLong, tokens},     {"positions", at::kLong, tokens},
+                    {"slots", at::kLong, tokens},         {"selected", at::kLong, {Size::symbol("outputs")}},
+                    {"source_ids", at::kLong, sources},   {"source_positions", at::kLong, sources},
+                    {"source_slots", at::kLong, sources}, {"source_lengths", at::kLong, {Size::symbol("slots")}}};
   const auto add_caches = [&](const std::string& path, const char* capacity) {
     const graph::Shape shape = {Size::symbol("slots"), model->heads, Size::symbol(capacity), model->head_dim};
     program.states.push_back({path + ".k_cache", dtype, shape});

@@ -42,8 +42,8 @@ class PackedStep {
       double scale,
       const RelativeBias& bias) const;
   /// In a layer of the decoder: to the source, whose keys and values come in the first step and are kept.
-  at::Tensor to_source(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale)
-      const;
+  at::Tensor to_source(
+      int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, double scale) const;
 
  private:
   at::Tensor slots_;

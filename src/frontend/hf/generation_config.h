@@ -20,7 +20,7 @@ struct GenerationDefaults {
   std::optional<int64_t> bos_token_id;
   std::optional<int64_t> pad_token_id;
   std::optional<int64_t> decoder_start_token_id;  ///< of encoder-decoders, where there is none the begin token
-  std::optional<int64_t> max_length;  ///< tokens, prompt included
+  std::optional<int64_t> max_length;              ///< tokens, prompt included
   std::optional<int64_t> max_new_tokens;
   std::optional<int64_t> min_length;  ///< tokens, prompt included
   std::optional<int64_t> min_new_tokens;

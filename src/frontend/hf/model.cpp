@@ -111,8 +111,7 @@ FolderModel load_folder_model(
 
   const bool generates = program == Program::generation;
   if (family.build_encoder_decoder != nullptr) {
-    const std::shared_ptr<EncoderDecoder> both =
-        family.build_encoder_decoder(config, model.dtype, tied, weights);
+    const std::shared_ptr<EncoderDecoder> both = family.build_encoder_decoder(config, model.dtype, tied, weights);
     model.encoder_decoder = true;
     describe(*both, family, generates ? generation_program(both, model.dtype) : forward_program(both), model);
     if (generates) {
@@ -135,9 +134,8 @@ FolderModel load_folder_model(
   model.learned_positions = decoder->bounded_positions;
   model.id_limits = {{"input_ids", model.vocab_size}};
   model.graph = trace::trace(
-      generates
-          ? generation_program(decoder, model.dtype)
-          : forward_program(decoder, model.dtype, /*with_mask=*/program == Program::forward_with_mask));
+      generates ? generation_program(decoder, model.dtype)
+                : forward_program(decoder, model.dtype, /*with_mask=*/program == Program::forward_with_mask));
   return model;
 }
 

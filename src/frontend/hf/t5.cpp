@@ -34,8 +34,8 @@ at::Tensor masked(const at::Tensor& mask, const at::Tensor& bias) {
 class Attending {
  public:
   virtual ~Attending() = default;
-  // Of the stack's layer: q, k and v [..., heads * head_dim] -> [..., heads * head_dim]; to the stack's own tokens or, in
-  // cross attention, to those of the encoder.
+  // Of the stack's layer: q, k and v [..., heads * head_dim] -> [..., heads * head_dim]; to the stack's own tokens or,
+  // in cross attention, to those of the encoder.
   virtual at::Tensor attend(
       int64_t layer, bool crossed, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const = 0;
 };

@@ -31,7 +31,8 @@ struct T5Config {
 T5Config read_t5(const Config& config, at::ScalarType dtype);
 
 /// Rows of the bias tables, int64 of the shape of `distance`: int64, key's position minus query's. One each for short
-/// distances, then by the logarithm; of a decoder (not `bidirectional`) all later keys count as the query's own position.
+/// distances, then by the logarithm; of a decoder (not `bidirectional`) all later keys count as the query's own
+/// position.
 at::Tensor t5_buckets(const at::Tensor& distance, bool bidirectional, const T5Config& config);
 
 /// The same for all distances from -max_distance to max_distance in turn: those further away have the row of the last.

@@ -178,8 +178,7 @@ at::Tensor generated(const std::filesystem::path& folder, bool fused, const Tens
     return at::cat(parts);
   };
   const auto mask = inputs.find("attention_mask");
-  const at::Tensor lengths =
-      mask == inputs.end() ? at::full({rows}, ids.size(1), at::kLong) : mask->second.sum(1);
+  const at::Tensor lengths = mask == inputs.end() ? at::full({rows}, ids.size(1), at::kLong) : mask->second.sum(1);
   const auto source = [&](auto of_row) {
     return of_rows([&](int64_t row) { return of_row(row, lengths[row].item<int64_t>()); });
   };

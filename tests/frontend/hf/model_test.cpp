@@ -346,7 +346,8 @@ TEST(GenerationProgram, T5) {
     }
   }
   EXPECT_THAT(states, UnorderedElementsAreArray(expected));
-  // The bias by distance: to both sides in the encoder, in the decoder all later keys count as the query's own position.
+  // The bias by distance: to both sides in the encoder, in the decoder all later keys count as the query's own
+  // position.
   const auto rows = [&](const char* name, int64_t distance) {
     return value(model.graph, name).content[distance + 128].item<int64_t>();
   };
