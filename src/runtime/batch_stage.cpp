@@ -100,10 +100,15 @@ void BatchStage::set_tensors(const std::map<ValueId, at::Tensor>& tensors) {
     }
     const at::Tensor& tensor = held->second;
     const graph::Value& value = plan_.graph.values[static_cast<size_t>(id)];
-    const bool differentiable = gradients_ && c10::isFloatingType(tensor.scalar_type()) &&
-                                value.kind == ValueKind::parameter && plan_.frozen.count(value.name) == 0;
+    const bool differentiable = c10::isFloatingType(tensor.scalar_type()) && value.kind == ValueKind::parameter &&
+                                plan_.frozen.count(value.name) == 0;
     if (!differentiable) {
       executor_.set(id, tensor);
+      continue;
+    }
+    if (!gradients_) {
+      // As in Python under no_grad: which way LibTorch takes for a product depends on it.
+      executor_.set(id, tensor.detach().requires_grad_());
       continue;
     }
     ParameterGradient& parameter = parameters_.emplace_back(ParameterGradient{id, {}});

@@ -1,4 +1,4 @@
-"""Every command in README.md and docs/ runs, links lead somewhere, and the reference is what the program says."""
+"""Commands and Python programs in README.md and docs/ run, links lead somewhere, the reference is what the program says."""
 
 import os
 import pathlib
@@ -26,7 +26,7 @@ class Docs(unittest.TestCase):
             (binaries / "shardpipe").symlink_to(cli.PROGRAM)
             environment = {**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"}
             for page in PAGES:
-                for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.S | re.M):
+                for language, block in re.findall(r"^```(sh|python)\n(.*?)^```$", page.read_text(), re.S | re.M):
                     with self.subTest(page=page.name, command=block.strip()):
                         ran += 1
                         make = re.fullmatch(r"make ([a-z]+)", block.strip())
@@ -34,8 +34,9 @@ class Docs(unittest.TestCase):
                             self.assertIn(make[1], targets)
                             continue
                         expected = re.search(r"# exits with (\d+)", block)
+                        command = [sys.executable, "-c"] if language == "python" else ["bash", "-ec"]
                         done = subprocess.run(
-                            ["bash", "-ec", block], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+                            [*command, block], cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                             text=True, timeout=120)
                         self.assertEqual(done.returncode, int(expected[1]) if expected else 0, done.stderr)
                         if expected:  # the page shows the line

@@ -67,6 +67,14 @@ class ExportedTest(unittest.TestCase):
             self.answers[name, chunks] = outputs, loss, gradients, magnitudes
         return self.answers[name, chunks]
 
+    def parts(self, name, chunks, whole=()):
+        """Outputs of the exported program under no_grad on each microbatch; `whole`: inputs that are not cut."""
+        case = self.cases[name]
+        split = {key: [value] * chunks if key in whole else value.tensor_split(chunks) for key, value in case.inputs.items()}
+        module = copy.deepcopy(self.programs[name]).module()
+        with torch.no_grad():
+            return [flatten(module(**{key: split[key][m] for key in split}, **case.constants)) for m in range(chunks)]
+
     def shardpipe(self, name, *arguments, check=0, **options):
         """The report, or the error's text where the status to end with is another one; outputs are in self.outputs()."""
         _, out, err, _ = cli.run(
@@ -87,15 +95,8 @@ class ExportedTest(unittest.TestCase):
         report = self.shardpipe(name, *layout, "--loss", "loss", "--grads", grads)
         self.assertEqual(report["layout"], {"pp": pp, "tp": 1, "dp": 1, "chunks": chunks})
         got = self.outputs()
-        self.assertEqual(set(got), set(expected[0]))
-        for key, first in expected[0].items():
-            if key == "loss":
-                self.assertAlmostEqual(got[key].item(), loss, delta=max(1e-5, torch.finfo(first.dtype).eps) * abs(loss))
-            elif first.dim() == 0:
-                self.assertTrue(torch.equal(got[key], expected[-1][key]), key)
-            else:
-                dim = next((d for d in range(first.dim()) if first.shape[d] == self.rows(name, chunks)), 0)
-                self.assertTrue(torch.equal(got[key], torch.cat([part[key] for part in expected], dim)), key)
+        self.compare_outputs(name, chunks, expected)
+        self.assertAlmostEqual(got["loss"].item(), loss, delta=max(1e-5, torch.finfo(got["loss"].dtype).eps) * abs(loss))
         actual = load_file(grads)
         self.assertEqual(set(actual), set(gradients))
         for key, gradient in gradients.items():
@@ -105,6 +106,14 @@ class ExportedTest(unittest.TestCase):
                 self.assertLessEqual((actual[key].double() - gradient.double()).abs().max().item(), bound, key)
             else:
                 self.assertTrue(torch.equal(actual[key], gradient), f"{key} {(actual[key] - gradient).abs().max()}")
+
+    def compare_outputs(self, name, chunks, expected):
+        got = self.outputs()
+        self.assertEqual(set(got), set(expected[0]))
+        for key in set(got) - {"loss"}:
+            parts = [part[key] for part in expected]
+            dim = next((d for d in range(parts[0].dim()) if parts[0].shape[d] == self.rows(name, chunks)), 0)
+            self.assertTrue(torch.equal(got[key], torch.cat(parts, dim) if parts[0].dim() else parts[-1]), key)
 
     def rows(self, name, chunks):
         return len(next(iter(self.cases[name].inputs.values())).tensor_split(chunks)[0])

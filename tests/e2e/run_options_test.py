@@ -72,12 +72,6 @@ def half(dtype):
 class RunOptions(ExportedTest):
     MODELS = ("mlp", "gpt2")
 
-    def parts(self, name, chunks, whole=()):
-        inputs = self.cases[name].inputs
-        split = {key: [value] * chunks if key in whole else value.tensor_split(chunks) for key, value in inputs.items()}
-        with torch.no_grad():
-            return [self.programs[name].module()(**{key: split[key][m] for key in inputs}) for m in range(chunks)]
-
     def run_command(self, name, out, *arguments):
         model, inputs = self.root / f"{name}.pt2", self.root / f"{name}.safetensors"
         return ["run", "--model", model, "--inputs", inputs, "--outputs", out, "--threads", 1, "--kernels", "reference", *arguments]
