@@ -1,12 +1,16 @@
 #include "fuzz/fuzz.h"
 
-#include <sanitizer/allocator_interface.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+
+// ASAN's, of <sanitizer/allocator_interface.h>, which gcc does not install.
+extern "C" int __sanitizer_install_malloc_and_free_hooks(
+    void (*on_malloc)(const volatile void*, size_t), void (*on_free)(const volatile void*));
+extern "C" size_t __sanitizer_get_allocated_size(const volatile void* pointer);
 
 namespace shardpipe::fuzz {
 namespace {
