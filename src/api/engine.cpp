@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "frontend/hf/inputs.h"
+#include "generate/lanes.h"
 #include "generate/session.h"
 #include "plan/profile.h"
 
@@ -31,16 +32,20 @@ bool has_caches(const plan::Plan& plan) {
 plan::CostFunction cost_function(
     const runtime::TensorSource& tensors, const PlanOptions& options, const NamedTensors& example) {
   return [&tensors, &options, &example](const plan::Plan& plan) {
-    const std::map<std::string, at::Tensor> inputs(example.begin(), example.end());
-    const graph::Dimensions sizes =
-        options.program == ModelProgram::generation ? generation::step_dimensions() : graph::Dimensions();
+    generation::StepExample step;
+    if (has_caches(plan)) {
+      step = generation::step_example(plan.graph);
+    }
+    for (const auto& [name, tensor] : example) {
+      step.inputs[name] = tensor;
+    }
     if (!options.layout.profile) {
-      return partition::cost_model(plan.graph, plan::dimensions_of(plan.graph, inputs, sizes));
+      return partition::cost_model(plan.graph, plan::dimensions_of(plan.graph, step.inputs, step.sizes));
     }
     at::set_num_threads(plan.threads);
     const runtime::Weights weights(plan, tensors);
     return plan::measure_costs(
-        plan.graph, inputs, sizes, [&](const graph::Value& value) { return weights.load(value); });
+        plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); });
   };
 }
 

@@ -109,10 +109,6 @@ void Lane::prepare() {
   dimensions_["outputs"] = outputs;
 }
 
-graph::Dimensions step_dimensions(int64_t rows, int64_t capacity) {
-  return {{"tokens", rows}, {"outputs", rows}, {"slots", rows}, {"capacity", capacity}};
-}
-
 // Those of the first step.
 void Lane::prepare_sources() {
   std::vector<int64_t> ids;
@@ -137,6 +133,26 @@ void Lane::prepare_sources() {
     dimensions_["sources"] = source_ids_.numel();
     dimensions_["slots"] = source_lengths_.numel();
   }
+}
+
+StepExample step_example(const graph::Graph& program) {
+  const std::vector<int64_t> prompt = {0};
+  const std::vector<int64_t> source(16, 0);
+  const auto names_source = [&](graph::ValueId id) {
+    return program.values[static_cast<size_t>(id)].name == "source_ids";
+  };
+  Row row;
+  row.prompt = &prompt;
+  row.source = std::any_of(program.inputs.begin(), program.inputs.end(), names_source) ? &source : nullptr;
+  const Lane lane({row}, false);
+  StepExample example;
+  for (const graph::ValueId id : program.inputs) {
+    const std::string& name = program.values[static_cast<size_t>(id)].name;
+    example.inputs[name] = lane.input(name);
+  }
+  example.sizes = {{"slots", 1}, {"capacity", 128}, {"source_capacity", static_cast<int64_t>(source.size())}};
+  example.sizes.insert(lane.dimensions().begin(), lane.dimensions().end());
+  return example;
 }
 
 std::vector<std::vector<Row>> split_rows(std::vector<Row> rows, int lanes) {

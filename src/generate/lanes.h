@@ -3,11 +3,12 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "generate/request.h"
-#include "graph/size.h"
+#include "graph/graph.h"
 
 namespace shardpipe::generation {
 
@@ -73,9 +74,13 @@ class Lane {
   at::Tensor source_lengths_;
 };
 
-/// Sizes of the named dimensions in a step of decoding, by default of one row. What cuts are balanced for: most of the
-/// time goes there.
-graph::Dimensions step_dimensions(int64_t rows = 1, int64_t capacity = 128);
+/// Inputs of a generation program and sizes of its named dimensions in a step of one row and one token, which most of
+/// the time is spent in; in an encoder-decoder after a source of 16. What cuts are balanced for.
+struct StepExample {
+  std::map<std::string, at::Tensor> inputs;
+  graph::Dimensions sizes;
+};
+StepExample step_example(const graph::Graph& program);
 
 /// Rows of each lane as torch.tensor_split cuts them: the first rows % lanes lanes have one more.
 std::vector<std::vector<Row>> split_rows(std::vector<Row> rows, int lanes);

@@ -86,14 +86,15 @@ class ExportedTest(unittest.TestCase):
     def outputs(self):
         return load_file(self.root / "out.safetensors")
 
-    def compare(self, name, pp, chunks, split="even"):
+    def compare(self, name, pp, chunks, split="even", virtual=1):
         """Outputs and gradients of a layout to the bit. With several microbatches the gradients of a repeated parameter are
         sums of the same addends in another order: (addends - 1) roundings of at most eps / 2 of the largest sum in each."""
         expected, loss, gradients, magnitudes = self.python(name, chunks)
-        layout = ["--pp", pp, "--chunks", chunks, "--split", split, "--kernels", "reference"]
+        layout = ["--pp", pp, "--virtual", virtual, "--chunks", chunks, "--split", split, "--kernels", "reference"]
         grads = self.root / "grads.safetensors"
         report = self.shardpipe(name, *layout, "--loss", "loss", "--grads", grads)
-        self.assertEqual(report["layout"], {"pp": pp, "tp": 1, "dp": 1, "chunks": chunks})
+        several = {"virtual": virtual} if virtual > 1 else {}
+        self.assertEqual(report["layout"], {"pp": pp, "tp": 1, "dp": 1, "chunks": chunks, **several})
         got = self.outputs()
         self.compare_outputs(name, chunks, expected)
         self.assertAlmostEqual(got["loss"].item(), loss, delta=max(1e-5, torch.finfo(got["loss"].dtype).eps) * abs(loss))

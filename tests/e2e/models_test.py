@@ -22,6 +22,11 @@ class Models(ExportedTest):
                 with self.subTest(model=name, pp=pp, chunks=chunks, split=split):
                     self.compare(name, pp, chunks, split)
 
+    def test_several_stages_a_rank(self):
+        for name in self.MODELS:
+            with self.subTest(model=name):
+                self.compare(name, 2, 3, "balanced", virtual=2)
+
     def test_forward_alone(self):
         """What LibTorch computes without gradients may differ in the last bits: both sides without."""
         for name in self.MODELS:

@@ -65,7 +65,8 @@ class T5(unittest.TestCase):
         layouts = [("--pp", 1, "--chunks", 3), ("--pp", 2), ("--pp", 3, "--chunks", 4), ("--pp", 4, "--chunks", 1),
                    ("--pp", 5, "--chunks", 2), ("--pp", 2, "--kernels", "reference")]  # fmt: skip
         layouts += [("--pp", pp, "--split", "balanced") for pp in (2, 3, 4)]
-        layouts += [("--pp", 3, "--split", "equal_size")]
+        layouts += [("--pp", 3, "--split", "equal_size"), ("--pp", 2, "--split", "balanced", "--profile")]
+        layouts += [("--pp", 2, "--virtual", 2), ("--pp", 1, "--virtual", 4, "--chunks", 2)]
         # In the encoder, between the two, in the decoder; inside layers; the encoder over three stages.
         layouts += [("--pp", 2, "--cuts", cut) for cut in (
             "encoder.block.0", "encoder", "decoder.block.0", "<lm_head",
