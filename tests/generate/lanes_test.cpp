@@ -4,7 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "generate/sampler.h"
-#include "graph/expect_error.h"
+#include "graph/text.h"
+#include "support/errors.h"
 
 namespace shardpipe::generation {
 namespace {
@@ -138,6 +139,22 @@ TEST(Sampler, GivesTheLogProbabilityOfTheToken) {
   const at::Tensor logits = at::tensor({1.F, 2.F}).unsqueeze(0);
   const Choice choice = Sampler({.max_new_tokens = 5, .logprobs = true}, nullptr).choose(logits, {&row})[0];
   EXPECT_NEAR(choice.logprob, -std::log1p(std::exp(-1.0)), 1e-6);
+}
+
+TEST(StepExample, IsAStepOfTheProgram) {
+  const graph::Graph decoder = graph::parse(
+      "shardpipe-graph 1\ndimension tokens\ninput %0 \"input_ids\": int64[tokens]\n"
+      "input %1 \"positions\": int64[tokens]\noutput \"logits\" %0\n",
+      "test");
+  const StepExample step = step_example(decoder);
+  EXPECT_EQ(step.inputs.size(), 2U);
+  EXPECT_EQ(step.inputs.at("input_ids").numel(), 1);
+  EXPECT_EQ(step.sizes.at("tokens"), 1);
+  EXPECT_EQ(step.sizes.count("sources"), 0U);
+  const graph::Graph encoder_decoder = graph::parse(
+      "shardpipe-graph 1\ndimension sources\ninput %0 \"source_ids\": int64[sources]\noutput \"logits\" %0\n", "test");
+  EXPECT_EQ(
+      step_example(encoder_decoder).inputs.at("source_ids").numel(), step_example(encoder_decoder).sizes.at("sources"));
 }
 
 }  // namespace
