@@ -22,8 +22,8 @@ class Checkpoint {
   /// A folder (open_folder) or a file (open_file). Throws Error(input).
   static std::shared_ptr<const Checkpoint> open(const std::filesystem::path& path);
   /// A folder with model.safetensors, model.safetensors.index.json, pytorch_model.bin or pytorch_model.bin.index.json;
-  /// the first counts (the order of Hugging Face). Without any, its only .pt or .pth. Throws Error(input) that says what
-  /// was looked for.
+  /// the first counts (the order of Hugging Face). Without any, its only .pt or .pth. Throws Error(input) that says
+  /// what was looked for.
   static std::shared_ptr<const Checkpoint> open_folder(const std::filesystem::path& folder);
   /// A torch.export archive when the name ends in .pt2, a file of torch.save when it ends in .bin, .pt or .pth or the
   /// content begins like one, else a safetensors file.

@@ -84,8 +84,8 @@ TEST(ApiErrors, Prompts) {
       {{{1, 101}}, "token id 101 in prompt 0 is outside of the vocabulary: 0 to 100"},
       {{{-1}}, "token id -1 in prompt 0"},
       {{std::vector<int64_t>(129, 1)}, "prompt 0 has 129 tokens, the model has 128 positions"}};
-  for (const auto& [prompts, message] : cases) {
-    expect_error(ErrorCode::usage, message, [&] { model.check_prompts(prompts, 4); });
+  for (const auto& bad : cases) {
+    expect_error(ErrorCode::usage, bad.second, [&] { model.check_prompts(bad.first, 4); });
   }
 }
 
