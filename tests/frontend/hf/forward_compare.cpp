@@ -278,7 +278,9 @@ class Comparison : public ::testing::Test {
 }  // namespace
 }  // namespace shardpipe
 
-int main(int argc, char** argv) {
+namespace {
+
+int run(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   if (argc != 2) {
     fmt::print(stderr, "usage: forward_reference_tests FOLDER\n");
@@ -286,7 +288,7 @@ int main(int argc, char** argv) {
   }
   int found = 0;
   for (const auto& entry : std::filesystem::directory_iterator(argv[1])) {
-    const std::filesystem::path folder = entry.path();
+    const std::filesystem::path& folder = entry.path();
     if (std::filesystem::exists(folder / "forward.safetensors")) {
       ::testing::RegisterTest(
           "ForwardAgainstTransformers", folder.filename().c_str(), nullptr, nullptr, __FILE__, __LINE__,
@@ -299,4 +301,15 @@ int main(int argc, char** argv) {
     return 1;
   }
   return RUN_ALL_TESTS();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
 }
