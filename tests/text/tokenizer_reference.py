@@ -314,7 +314,8 @@ def write_case(out, tokenizer, text):
         case = {"text": text, "error": True}
     else:
         plain = attempt(tokenizer.encode, text, add_special_tokens=False)
-        case = {"text": text, "ids": encoding.ids, "plain": plain.ids, **decoded(tokenizer, encoding.ids)}
+        # Only one of the two may need a truncation that is refused.
+        case = {"text": text, "ids": encoding.ids, "plain": plain and plain.ids, **decoded(tokenizer, encoding.ids)}
     out.write(json.dumps(case) + "\n")
 
 
