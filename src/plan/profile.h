@@ -19,9 +19,10 @@ graph::Dimensions dimensions_of(
     const graph::Graph& graph, const std::map<std::string, at::Tensor>& inputs, const graph::Dimensions& sizes = {});
 
 /// What a graph costs by measurement: runs its layers one after the other with the threads of this process, some passes
-/// over all of them, so that the caches are as in earnest; takes each layer's best time and divides it among the layer's
-/// nodes as the cost model does. Transfers are the cost model's. `inputs`: an example; zeros of the named dimensions'
-/// sizes (16 where `sizes` has none) where it lacks one. Throws Error(usage) when the example cannot be run.
+/// over all of them, so that the caches are as in earnest; takes each layer's best time and divides it among the
+/// layer's nodes as the cost model does. Transfers are the cost model's. `inputs`: an example; zeros of the named
+/// dimensions' sizes (16 where `sizes` has none) where it lacks one. Throws Error(usage) when the example cannot be
+/// run.
 partition::Costs measure_costs(
     const graph::Graph& graph,
     const std::map<std::string, at::Tensor>& inputs,

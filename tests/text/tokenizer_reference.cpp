@@ -150,25 +150,19 @@ struct Comparison {
   }
 };
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::cerr << "usage: tokenizer_reference CASES.jsonl\n";
-    return 2;
-  }
+// Prints how many cases of which kind there were; the number of differences, or -1 when there was no case.
+int64_t compare(const char* file) {
   Comparison comparison;
   std::string line;
   size_t number = 0;
-  try {
-    std::ifstream in(argv[1]);
-    while (std::getline(in, line)) {
-      ++number;
+  std::ifstream in(file);
+  while (std::getline(in, line)) {
+    ++number;
+    try {
       comparison.line(shardpipe::parse_json(line, "the cases"));
+    } catch (const std::exception& error) {
+      throw std::runtime_error(fmt::format("{}:{}: {}", file, number, error.what()));
     }
-  } catch (const std::exception& error) {
-    std::cout << argv[1] << ":" << number << ": " << error.what() << "\n";
-    return 1;
   }
   size_t total = 0;
   for (const auto& [name, count] : comparison.cases) {
@@ -176,5 +170,20 @@ int main(int argc, char** argv) {
     total += count;
   }
   fmt::print("{} cases, {} differences\n", total, comparison.failures);
-  return total == 0 || comparison.failures > 0 ? 1 : 0;
+  return total == 0 ? -1 : static_cast<int64_t>(comparison.failures);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::cerr << "usage: tokenizer_reference CASES.jsonl\n";
+    return 2;
+  }
+  try {
+    return compare(argv[1]) == 0 ? 0 : 1;
+  } catch (const std::exception& error) {
+    std::cout << error.what() << "\n";
+    return 1;
+  }
 }
