@@ -121,7 +121,9 @@ TEST(Register, MetaPromotesLikeTheCpu) {
 
 TEST(Register, EveryTensorInputThatRequiresGradIsRefused) {
   const auto on_cpu = arguments(at::TensorOptions(at::kCPU).dtype(at::kFloat));
-  for (const auto& [name, stack] : on_cpu) {
+  for (const auto& entry : on_cpu) {
+    const std::string& name = entry.first;
+    const torch::jit::Stack& stack = entry.second;
     if (name == "rotary_reference") {
       continue;
     }
