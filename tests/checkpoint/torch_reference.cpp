@@ -74,9 +74,10 @@ TEST(TorchReference, TensorsOfOneStorageShareItsBytes) {
 }
 
 TEST(TorchReference, RefusalsNameWhatIsRefused) {
-  for (const auto& [file, parts] : manifest()["refused"].items()) {
+  for (const auto& entry : manifest()["refused"].items()) {
+    const std::string& file = entry.key();
     SCOPED_TRACE(file);
-    std::vector<std::string> expected = parts.get<std::vector<std::string>>();
+    std::vector<std::string> expected = entry.value().get<std::vector<std::string>>();
     expected.push_back(file);
     expect_error(ErrorCode::input, expected, [&] { Checkpoint::open(reference_folder / "files" / file); });
   }

@@ -315,7 +315,7 @@ def write_case(out, tokenizer, text):
     else:
         plain = attempt(tokenizer.encode, text, add_special_tokens=False)
         # Only one of the two may need a truncation that is refused.
-        case = {"text": text, "ids": encoding.ids, "plain": plain and plain.ids, **decoded(tokenizer, encoding.ids)}
+        case = {"text": text, "ids": encoding.ids, "plain": None if plain is None else plain.ids, **decoded(tokenizer, encoding.ids)}
     out.write(json.dumps(case) + "\n")
 
 
