@@ -195,6 +195,17 @@ class Reader {
     return nullptr;
   }
 
+  // That of tokenizer.json, where it counts and none is configured.
+  std::optional<std::string> padding_token(const Fields& config) const {
+    const Fields file(file_.fields, file_.where);
+    const bool counts = class_ == nullptr || class_->takes_pad_token;
+    if (!counts || setting(config, "pad_token") != nullptr || !file.has("padding")) {
+      return std::nullopt;
+    }
+    const Fields padding = file.object("padding");
+    return padding.has("pad_token") ? std::optional(padding.string("pad_token")) : std::nullopt;
+  }
+
   // The named special tokens in the order in which new ones get their ids. `defaults` (or null) has those of a class.
   std::vector<AddedToken> special_tokens(const Fields& config, const HfClass* defaults) const {
     std::vector<AddedToken> out;
@@ -209,8 +220,11 @@ class Reader {
       }
     };
     for (const char* name : kAttributes) {
+      const auto padding = std::string_view(name) == "pad_token" ? padding_token(config) : std::nullopt;
       if (const Json* value = setting(config, name)) {
         take(*value);
+      } else if (padding) {
+        out.push_back(special_token(*padding));
       } else if (defaults != nullptr) {
         for (const auto& [attribute, content] : defaults->defaults) {
           if (std::string_view(attribute) == name) {
@@ -319,11 +333,9 @@ class Reader {
       const Padding padding = make_padding(file.object("padding"));
       out.pads_left = padding.left;
       out.pad_type_id = padding.type_id;
-      const Fields fields = file.object("padding");
-      const bool counts = class_ == nullptr || class_->takes_pad_token;
-      if (counts && setting(config, "pad_token") == nullptr && fields.has("pad_token")) {
-        out.pad_token = fields.string("pad_token");
-      }
+    }
+    if (const auto padding = padding_token(config)) {
+      out.pad_token = padding;
     }
     side(config, "padding_side", out.pads_left);
     side(config, "truncation_side", out.truncates_left);

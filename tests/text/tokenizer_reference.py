@@ -497,9 +497,10 @@ def main():
                 make_folder(path, make(CORPUS), *files, {}, whole=False)
                 write_folder(out, path, rng, count // 10)
             for name, tokenizer, *files in tokenizer_models.folder_variants(CORPUS):
-                path = arguments.output / f"folder_{name}"
-                make_folder(path, tokenizer, *files, {}, lengths=rng.random() < 0.3)
-                write_folder(out, path, rng, count // 10)
+                for lengths in (False, True):
+                    path = arguments.output / f"folder_{name}{'_lengths' if lengths else ''}"
+                    make_folder(path, tokenizer, *files, {}, lengths=lengths)
+                    write_folder(out, path, rng, count // 10)
         for path in arguments.folder:
             out.write(json.dumps({"tokenizer": str(path / "tokenizer.json")}) + "\n")
             write_cases(out, Tokenizer.from_file(str(path / "tokenizer.json")), rng, count)

@@ -195,10 +195,10 @@ TEST(Load, RefusesHigherOrderOperatorsThatContradictThemselves) {
   // Branches in branches without end.
   std::string deep = sub;
   for (int i = 0; i < 20; ++i) {
-    deep = R"({"name": "", "arg": {"as_graph": {"name": "s", "graph": {"inputs": [{"as_tensor": {"name": "a"}}],
+    deep.insert(0, R"({"name": "", "arg": {"as_graph": {"name": "s", "graph": {"inputs": [{"as_tensor": {"name": "a"}}],
         "outputs": [{"as_tensor": {"name": "a"}}], "nodes": [{"target": "torch.ops.higher_order.cond", "name": "c",
-        "metadata": {}, "outputs": [{"as_tensor": {"name": "a"}}], "inputs": [{"name": "", "arg": {"as_bool": true}},)" +
-           deep + "," + sub + R"(, {"name": "", "arg": {"as_tensor": {"name": "a"}}}]}]}}}})";
+        "metadata": {}, "outputs": [{"as_tensor": {"name": "a"}}], "inputs": [{"name": "", "arg": {"as_bool": true}},)");
+    deep.append(",").append(sub).append(R"(, {"name": "", "arg": {"as_tensor": {"name": "a"}}}]}]}}}})");
   }
   expect_refused(with("cond", joined({yes, deep, sub, x})), "branches in branches more than 16 deep");
 }

@@ -47,7 +47,7 @@ TEST(Symbols, ReadSreprAsPolynomials) {
   EXPECT_EQ(size_text(("Pow(" + sum + "), Integer(8))").c_str()), "none");
   std::string tower = "Symbol('a')";  // to the power of 8^20
   for (int i = 0; i < 20; ++i) {
-    tower = "Pow(" + tower + ", Integer(8))";
+    tower.insert(0, "Pow(").append(", Integer(8))");
   }
   EXPECT_EQ(size_text(tower.c_str()), "none");
 }
