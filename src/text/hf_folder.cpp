@@ -28,7 +28,7 @@ Json read_optional(const std::filesystem::path& path) {
     return Json::object();
   }
   Json json = read_json(path);
-  Fields(json, path.string());  // throws unless it is an object
+  [[maybe_unused]] const Fields object(json, path.string());  // throws unless it is one
   return json;
 }
 
