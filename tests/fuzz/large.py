@@ -37,7 +37,7 @@ def bpe(**parts) -> str:
 
 
 def unigram() -> str:
-    vocabulary = [["<unk>", 0.0], *(["a" * n, -float(n)] for n in range(1, 64))]
+    vocabulary = [["<unk>", 0.0], *(["a" * n, -float(n)] for n in range(1, 16))]
     return json.dumps({"model": {"type": "Unigram", "unk_id": 0, "vocab": vocabulary}})
 
 
