@@ -115,13 +115,7 @@ at::Tensor SafetensorsFile::slice(std::string_view name, int64_t dim, int64_t st
   const at::Tensor whole = map(described);
   const bool misaligned = whole.scalar_type() != described.dtype;
   const int64_t dims = whole.dim() - (misaligned ? 1 : 0);
-  const bool inside = dim >= 0 && dim < dims && start >= 0 && length >= 0 && start <= whole.size(dim) &&
-                      length <= whole.size(dim) - start;
-  if (!inside) {
-    throw_input(
-        "cannot take {} rows from row {} of dimension {} of tensor {} in {}: its shape is {}", length, start, dim,
-        in_quotes(name), path().string(), shape_text(whole.sizes().slice(0, static_cast<size_t>(dims))));
-  }
+  check_slice(name, whole.sizes().slice(0, static_cast<size_t>(dims)), dim, start, length);
   const at::Tensor part = whole.narrow(dim, start, length);
   if (misaligned) {
     return aligned_copy(part, described.dtype);

@@ -46,6 +46,8 @@ class TensorFile {
 
  protected:
   TensorFile() = default;
+  /// Throws Error(input) when a tensor of that shape has no such range.
+  void check_slice(std::string_view name, at::IntArrayRef shape, int64_t dim, int64_t start, int64_t length) const;
 };
 
 }  // namespace shardpipe::checkpoint

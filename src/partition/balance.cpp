@@ -159,11 +159,15 @@ int64_t hold(const Graph& graph, size_t node, std::vector<bool>& seen) {
 
 }  // namespace
 
-Costs cost_model(const Graph& graph, const graph::Dimensions& dimensions) {
-  graph::Dimensions known = dimensions;
+graph::Dimensions with_unknown(const Graph& graph, graph::Dimensions dimensions) {
   for (const std::string& name : graph.dimensions) {
-    known.try_emplace(name, kUnknownDimension);
+    dimensions.try_emplace(name, kUnknownDimension);
   }
+  return dimensions;
+}
+
+Costs cost_model(const Graph& graph, const graph::Dimensions& dimensions) {
+  const graph::Dimensions known = with_unknown(graph, dimensions);
   const size_t count = graph.nodes.size();
   const graph::AliasAnalysis aliases = graph::analyse_aliases(graph);
   Costs costs{std::vector<double>(count), std::vector<double>(count + 1)};

@@ -15,8 +15,11 @@ struct Costs {
   std::vector<double> transfer;  ///< by cut point, 0 to nodes: of what crosses it
 };
 
-/// From floating-point operations, bytes read and written, and bytes that cross each cut. Named dimensions that
-/// `dimensions` lacks count as 16.
+/// `dimensions`, and 16 for each named dimension of the graph that they lack.
+graph::Dimensions with_unknown(const graph::Graph& graph, graph::Dimensions dimensions);
+
+/// From floating-point operations, bytes read and written, and bytes that cross each cut. Dimensions
+/// that `dimensions` lacks are those of with_unknown().
 Costs cost_model(const graph::Graph& graph, const graph::Dimensions& dimensions = {});
 
 /// Among all contiguous cuts, one whose slowest stage (its nodes and the transfers at both its ends) is fastest, while

@@ -177,11 +177,7 @@ partition::Costs measure_costs(
     const std::map<std::string, at::Tensor>& inputs,
     const graph::Dimensions& sizes,
     const LoadTensor& load) {
-  constexpr int64_t kUnknownDimension = 16;
-  graph::Dimensions known = dimensions_of(graph, inputs, sizes);
-  for (const std::string& name : graph.dimensions) {
-    known.try_emplace(name, kUnknownDimension);
-  }
+  const graph::Dimensions known = partition::with_unknown(graph, dimensions_of(graph, inputs, sizes));
   try {
     return Profile(graph, inputs, known, load).run();
   } catch (const Error& error) {

@@ -28,6 +28,7 @@ Seat seat_of(comm::World& world) {
 Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
     : plan_(plan), seat_(std::move(seat)), weights_(plan_, std::move(tensors)), stages_(plan_.stages_of_rank(rank())) {
   at::set_num_threads(plan_.threads);
+  find_neighbours();
   load_weights();
 }
 
@@ -58,23 +59,40 @@ void Engine::reset_states(const std::vector<graph::Dimensions>& lanes) {
   tokens_.resize(lanes.size());
 }
 
-comm::ActionPlace Engine::place(const Action& action) const {
+void Engine::find_neighbours() {
   const std::vector<int>& ranks = seat_.pipeline.ranks();
   const auto rank_of = [&](int stage) { return ranks[static_cast<size_t>(plan_.rank_of_stage(stage))]; };
-  comm::ActionPlace place{action.stage, action.microbatch, -1, -1};
-  if (action.kind == ActionKind::RECV_T) {
-    place.from = rank_of(plan_.num_stages() - 1);
+  for (const partition::Edge& edge : plan_.stages.edges) {  // sorted by producer and consumer
+    Neighbours& producer = neighbours_[edge.from_stage];
+    producer.first_consumer = producer.first_consumer < 0 ? rank_of(edge.to_stage) : producer.first_consumer;
+    producer.last_consumer = rank_of(edge.to_stage);
+    Neighbours& consumer = neighbours_[edge.to_stage];
+    consumer.first_producer = consumer.first_producer < 0 ? rank_of(edge.from_stage) : consumer.first_producer;
   }
-  for (const partition::Edge& edge : plan_.stages.edges) {
-    if (edge.to_stage == action.stage && action.kind == ActionKind::RECV_F && place.from < 0) {
-      place.from = rank_of(edge.from_stage);
-    } else if (edge.to_stage == action.stage && action.kind == ActionKind::SEND_B && place.to < 0) {
-      place.to = rank_of(edge.from_stage);
-    } else if (edge.from_stage == action.stage && action.kind == ActionKind::SEND_F && place.to < 0) {
-      place.to = rank_of(edge.to_stage);
-    } else if (edge.from_stage == action.stage && action.kind == ActionKind::RECV_B) {
-      place.from = rank_of(edge.to_stage);
-    }
+}
+
+comm::ActionPlace Engine::place(const Action& action) const {
+  const auto found = neighbours_.find(action.stage);
+  const Neighbours near = found == neighbours_.end() ? Neighbours{} : found->second;
+  comm::ActionPlace place{action.stage, action.microbatch, -1, -1};
+  switch (action.kind) {
+    case ActionKind::RECV_F:
+      place.from = near.first_producer;
+      break;
+    case ActionKind::RECV_B:
+      place.from = near.last_consumer;
+      break;
+    case ActionKind::RECV_T:
+      place.from = seat_.pipeline.ranks()[static_cast<size_t>(plan_.rank_of_stage(plan_.num_stages() - 1))];
+      break;
+    case ActionKind::SEND_F:
+      place.to = near.first_consumer;
+      break;
+    case ActionKind::SEND_B:
+      place.to = near.first_producer;
+      break;
+    default:
+      break;
   }
   return place;
 }

@@ -67,7 +67,15 @@ class Engine {
     bool posted = false;
   };
 
+  /// Ranks that a stage's messages are told to wait for: -1 where there is none.
+  struct Neighbours {
+    int first_producer = -1;
+    int first_consumer = -1;
+    int last_consumer = -1;
+  };
+
   void load_weights();
+  void find_neighbours();
   template <typename F>
   void run_action(const schedule::Action& action, F execute);
   void execute(const schedule::Action& action, TokenDriver& driver, StepStats& stats);
@@ -81,6 +89,7 @@ class Engine {
   Seat seat_;
   Weights weights_;
   std::vector<int> stages_;                       // of this rank
+  std::map<int, Neighbours> neighbours_;          // by stage
   std::map<graph::ValueId, at::Tensor> tensors_;  // their parameters and buffers
   std::map<graph::ValueId, at::Tensor> shared_;   // their shared states
   std::map<int, TokenStage> token_stages_;        // made when first used

@@ -4,7 +4,8 @@
 
 FOLDER holds the program fuzz_TARGET. It begins with corpus/TARGET of the repository and with what earlier runs kept in
 FOLDER/corpus/TARGET, where new inputs that reach new code go. SHARDPIPE_FUZZ_SCALE multiplies the time. A failure ends
-with one line: the target, the input, and the command that runs it again.
+with one line: the target, the input, and the command that runs it again. The random numbers are the same in every run,
+with SHARDPIPE_SOAK set others.
 """
 
 import os
@@ -28,6 +29,8 @@ def main() -> int:
     found.mkdir(exist_ok=True)
     seconds = max(1, int(SECONDS * float(os.environ.get("SHARDPIPE_FUZZ_SCALE", "1"))))
     command = [program, f"-max_total_time={seconds}", f"-artifact_prefix={found}/{target}-", *LIMITS]
+    if not os.environ.get("SHARDPIPE_SOAK"):
+        command.append("-seed=1")
     dictionary = HERE / "dictionaries" / f"{target}.dict"
     if dictionary.exists():
         command.append(f"-dict={dictionary}")
