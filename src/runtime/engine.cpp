@@ -154,8 +154,11 @@ void Engine::execute(const Action& action, TokenDriver& driver, StepStats& stats
       stats.wait_s += seconds_since(start);
       break;
     case ActionKind::B:
+    case ActionKind::I:
+    case ActionKind::W:
     case ActionKind::SEND_B:
     case ActionKind::RECV_B:
+    case ActionKind::REDUCE_GRAD:
       throw_internal("{} in a step of tokens", to_string(action));
   }
   // The lane's next step is known now: its values may come.
@@ -192,6 +195,9 @@ void Engine::execute(const Action& action, BatchDriver& driver, StepStats& stats
       stage.receive_backward(action.microbatch);
       stats.wait_s += seconds_since(start);
       return;
+    case ActionKind::I:
+    case ActionKind::W:
+    case ActionKind::REDUCE_GRAD:
     case ActionKind::SEND_T:
     case ActionKind::RECV_T:
       throw_internal("{} in a batch", to_string(action));
