@@ -185,7 +185,7 @@ void Plan::place_stages() {
 schedule::Schedule Plan::schedule(int microbatches, bool backward) const {
   if (schedule_csv.empty()) {
     return schedule::lower(
-        schedule::make_schedule(layout.schedule, layout.pp, layout.virtual_stages, microbatches, backward),
+        schedule::make_schedule(layout.schedule, layout.pp, num_stages() / layout.pp, microbatches, backward),
         stage_edges());
   }
   schedule::Schedule step = backward ? file_schedule : schedule::forwards_only(file_schedule);

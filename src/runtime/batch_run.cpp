@@ -11,6 +11,7 @@
 #include "runtime/output_join.h"
 #include "runtime/scalar_join.h"
 #include "runtime/verify.h"
+#include "schedule/select.h"
 #include "schedule/validate.h"
 
 namespace shardpipe::runtime {

@@ -203,9 +203,6 @@ void Engine::execute(const Action& action, BatchDriver& driver, StepStats& stats
       stage.receive_backward(action.microbatch);
       stats.wait_s += seconds_since(start);
       return;
-    case ActionKind::I:
-    case ActionKind::W:
-    case ActionKind::REDUCE_GRAD:
     case ActionKind::SEND_T:
     case ActionKind::RECV_T:
     case ActionKind::REDUCE_GRAD:

@@ -17,13 +17,13 @@ using torch::autograd::variable_list;
 using Nodes = std::unordered_set<const Node*>;
 
 // Who uses a node's result, for all nodes that the roots depend on.
-using Users = std::unordered_map<const Node*, std::vector<std::shared_ptr<Node>>>;
+using Users = std::unordered_map<const Node*, std::vector<c10::intrusive_ptr<Node>>>;
 
 Users find_users(const variable_list& roots) {
   Users users;
   Nodes seen;
-  std::vector<std::shared_ptr<Node>> open;
-  const auto visit = [&](const std::shared_ptr<Node>& node) {
+  std::vector<c10::intrusive_ptr<Node>> open;
+  const auto visit = [&](const c10::intrusive_ptr<Node>& node) {
     if (node && seen.insert(node.get()).second) {
       open.push_back(node);
     }
@@ -32,7 +32,7 @@ Users find_users(const variable_list& roots) {
     visit(torch::autograd::impl::gradient_edge(root).function);
   }
   while (!open.empty()) {
-    const std::shared_ptr<Node> node = std::move(open.back());
+    const c10::intrusive_ptr<Node> node = std::move(open.back());
     open.pop_back();
     for (const Edge& edge : node->next_edges()) {
       if (edge.is_valid()) {
@@ -55,7 +55,7 @@ void walk_users(const Users& users, const Node* node, F visit) {
     if (found == users.end()) {
       continue;
     }
-    for (const std::shared_ptr<Node>& user : found->second) {
+    for (const c10::intrusive_ptr<Node>& user : found->second) {
       if (seen.insert(user.get()).second && visit(user)) {
         open.push_back(user.get());
       }
@@ -103,9 +103,9 @@ bool SplitBackward::find_stations() {
   }
   const edge_list leaves = edges_of(weights_);
   for (size_t w = 0; w < weights_.size(); ++w) {
-    std::vector<std::shared_ptr<Node>> met;
+    std::vector<c10::intrusive_ptr<Node>> met;
     bool root = root_nodes.count(leaves[w].function.get()) > 0;
-    walk_users(users, leaves[w].function.get(), [&](const std::shared_ptr<Node>& user) {
+    walk_users(users, leaves[w].function.get(), [&](const c10::intrusive_ptr<Node>& user) {
       if (to_inputs.count(user.get()) > 0) {
         met.push_back(user);
         return false;

@@ -1,9 +1,9 @@
 #pragma once
 
+#include <c10/util/intrusive_ptr.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/variable.h>
 
-#include <memory>
 #include <vector>
 
 namespace shardpipe::runtime {
@@ -29,7 +29,7 @@ class SplitBackward {
  private:
   /// An operator on the way to the inputs that also leads to weights, and the gradients that arrived at it.
   struct Station {
-    std::shared_ptr<torch::autograd::Node> node;
+    c10::intrusive_ptr<torch::autograd::Node> node;
     std::vector<size_t> weights;
     Tensors arrived;  // by result of the operator
   };

@@ -11,6 +11,7 @@
 #include "graph/verify.h"
 #include "random_model.h"
 #include "runtime/batch_run.h"
+#include "schedule/builders.h"
 #include "threads.h"
 
 namespace shardpipe::runtime {
