@@ -131,10 +131,9 @@ class Lists {
 
   void check_action(size_t rank, size_t i, const Action& action) {
     unsigned& done = seen(action);
-    const auto name = [&](ActionKind kind) { return to_string({action.stage, kind, action.microbatch}); };
-    const auto needs = [&](unsigned kinds, const char* rule, const std::string& remedy) {
+    const auto needs = [&](unsigned kinds, const char* rule, ActionKind before) {
       if ((done & kinds) == 0) {
-        fail(rank, i, action, rule, remedy);
+        fail(rank, i, action, rule, to_string({action.stage, before, action.microbatch}) + " before it");
       }
     };
     const auto once = [&](unsigned kinds, const char* rule) {
@@ -154,38 +153,36 @@ class Lists {
         break;
       case ActionKind::F:
         if (has_incoming(action.stage)) {
-          needs(bit(ActionKind::RECV_F), "its inputs were not received", name(ActionKind::RECV_F) + " before it");
+          needs(bit(ActionKind::RECV_F), "its inputs were not received", ActionKind::RECV_F);
         }
         once(bit(ActionKind::F), "the forward ran before");
         break;
       case ActionKind::SEND_F:
         reachable(has_outgoing(action.stage), "there is nothing to send: no stage needs values of this one");
-        needs(bit(ActionKind::F), "the forward did not run before", name(ActionKind::F) + " before it");
+        needs(bit(ActionKind::F), "the forward did not run before", ActionKind::F);
         once(bit(ActionKind::SEND_F), "there is nothing to send: the values were sent before");
         break;
       case ActionKind::RECV_B:
         reachable(has_outgoing(action.stage), "no stage sends gradients to this one");
-        needs(bit(ActionKind::F), "the forward did not run before", name(ActionKind::F) + " before it");
+        needs(bit(ActionKind::F), "the forward did not run before", ActionKind::F);
         once(bit(ActionKind::RECV_B), "the gradients were received before");
         has_backwards_ = true;
         break;
       case ActionKind::B:
       case ActionKind::I:
-        needs(bit(ActionKind::F), "the forward did not run before", name(ActionKind::F) + " before it");
+        needs(bit(ActionKind::F), "the forward did not run before", ActionKind::F);
         if (has_outgoing(action.stage)) {
-          needs(bit(ActionKind::RECV_B), "its gradients were not received", name(ActionKind::RECV_B) + " before it");
+          needs(bit(ActionKind::RECV_B), "its gradients were not received", ActionKind::RECV_B);
         }
         once(kInputGradients, "the backward ran before");
         break;
       case ActionKind::W:
         once(kWeightGradients, "the gradients of the weights were computed before");
-        needs(bit(ActionKind::I), "the gradients of the inputs come first", name(ActionKind::I) + " before it");
+        needs(bit(ActionKind::I), "the gradients of the inputs come first", ActionKind::I);
         break;
       case ActionKind::SEND_B:
         reachable(has_incoming(action.stage), "there is nothing to send: no stage sent values to this one");
-        needs(
-            kInputGradients, "the backward did not run before",
-            name(ActionKind::B) + " or " + name(ActionKind::I) + " before it");
+        needs(kInputGradients, "the backward did not run before", ActionKind::B);
         once(bit(ActionKind::SEND_B), "there is nothing to send: the gradients were sent before");
         break;
       default:
