@@ -251,9 +251,8 @@ void check_memory(
   for (const std::vector<int>& stages : groups) {
     const int64_t bytes = memory_bytes > 0 ? held_bytes(graph, points, stages) : 0;
     if (bytes > memory_bytes) {
-      const std::string held = stages.size() == 1
-                                   ? fmt::format("stage {} holds", stages[0])
-                                   : fmt::format("stages {} hold together", fmt::join(stages, ", "));
+      const std::string held = stages.size() == 1 ? fmt::format("stage {} holds", stages[0])
+                                                  : fmt::format("stages {} hold together", fmt::join(stages, ", "));
       refuse_memory(
           graph, static_cast<int>(groups.size()), memory_bytes,
           fmt::format("{} {} bytes of weights, --memory is {}", held, bytes, memory_bytes));
