@@ -1,5 +1,6 @@
 """A page in headless Chromium: what it draws and how wide it gets."""
 
+import html
 import pathlib
 import re
 import shutil
@@ -35,11 +36,13 @@ def screenshot(page, size, output):
 
 def content_width(page, size):
     """How wide the page is on a screen of that size."""
-    with tempfile.NamedTemporaryFile("w", suffix=".html") as measured:
-        measured.write(pathlib.Path(page).read_text())
-        measured.write("<script>document.title = 'width ' + document.documentElement.scrollWidth;</script>")
-        measured.flush()
-        return int(re.search(r"<title>width (\d+)</title>", chromium(measured.name, size, "--dump-dom"))[1])
+    # In a frame: a window has a least width.
+    with tempfile.NamedTemporaryFile("w", suffix=".html") as frame:
+        frame.write(
+            f'<iframe width="{size[0]}" height="{size[1]}" style="border: 0" srcdoc="{html.escape(pathlib.Path(page).read_text())}"'
+            ' onload="document.title = `width ${this.contentDocument.documentElement.scrollWidth}`"></iframe>')
+        frame.flush()
+        return int(re.search(r"<title>width (\d+)</title>", chromium(frame.name, size, "--dump-dom"))[1])
 
 
 def decode_png(data):

@@ -1,5 +1,6 @@
 #include "schedule/page.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -30,7 +31,7 @@ TEST(Grid, WholeNumbers) {
       grid(run("1f1b", 2, 1, 2, 1, 1, 1)),
       "time      0   1   2   3   4   5   6   7   8\n"
       "rank 0    0F0 0F1 .   .   0B0 --  .   0B1 --\n"
-      "rank 1    .   1F0 1B0 --  1F1 1B1 --\n");
+      "rank 1    .   1F0 1B0 --  1F1 1B1 --  .   .\n");
 }
 
 TEST(Grid, IsScaled) {
