@@ -44,13 +44,11 @@ class Run {
   Action missing_send(size_t rank) const {
     const Action& waiting = action(rank);
     const bool forward = waiting.kind == ActionKind::RECV_F;
-    for (const int edge : (forward ? table_.incoming : table_.outgoing)[static_cast<size_t>(waiting.stage)]) {
-      const int sender = sender_of(edge, forward);
-      if (!(forward ? sent_ : gradients_sent_).at(sender, waiting.microbatch)) {
-        return {sender, forward ? ActionKind::SEND_F : ActionKind::SEND_B, waiting.microbatch};
-      }
-    }
-    throw_internal("rank {} waits for nothing", rank);
+    const auto& messages = (forward ? table_.incoming : table_.outgoing)[static_cast<size_t>(waiting.stage)];
+    const auto edge = std::find_if(messages.begin(), messages.end(), [&](int message) {
+      return !(forward ? sent_ : gradients_sent_).at(sender_of(message, forward), waiting.microbatch);
+    });
+    return {sender_of(*edge, forward), forward ? ActionKind::SEND_F : ActionKind::SEND_B, waiting.microbatch};
   }
 
  private:

@@ -213,14 +213,16 @@ class Simulator {
 };
 
 void check(const Schedule& schedule, const Costs& costs) {
-  if (costs.duration) {
-    return;
-  }
-  for (const auto& list : {costs.forward, costs.input_gradient, costs.weight_gradient}) {
-    if (list.size() != static_cast<size_t>(schedule.num_stages)) {
-      throw_internal("costs of {} stages for a schedule of {} stages", list.size(), schedule.num_stages);
+  const auto check_size = [&](const std::vector<double>& by_stage, bool may_be_empty) {
+    if (by_stage.size() != static_cast<size_t>(schedule.num_stages) && !(may_be_empty && by_stage.empty())) {
+      throw_internal("costs of {} stages for a schedule of {} stages", by_stage.size(), schedule.num_stages);
     }
+  };
+  for (const auto* by_stage : {&costs.forward, &costs.input_gradient, &costs.weight_gradient}) {
+    check_size(*by_stage, static_cast<bool>(costs.duration));
   }
+  check_size(costs.reduce_gradient, true);
+  check_size(costs.activations, true);
 }
 
 }  // namespace

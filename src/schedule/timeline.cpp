@@ -18,8 +18,9 @@ constexpr double kGap = 8;
 constexpr double kTop = 8;
 constexpr double kAxis = 24;
 constexpr double kNames = 64;
-constexpr double kEnds = 6;      // left and right of the picture, for the axis' outer numbers
-constexpr double kWidth = 1100;  // of a short schedule
+constexpr double kLeft = 6;      // left of the picture, for half of the first number
+constexpr double kRight = 20;    // and of the last
+constexpr double kWidth = 1090;  // of a short schedule
 constexpr double kMaxWidth = 20000;
 constexpr double kDigit = 7;
 
@@ -81,7 +82,7 @@ class Timeline {
         "<figure class=\"timeline\">\n{}<div class=\"rows\">\n{}<div class=\"scroll\"><svg role=\"img\" "
         "aria-label=\"Timeline of the schedule\" width=\"{:.0f}\" "
         "height=\"{:.0f}\">\n{}{}</svg></div>\n</div>\n{}</figure>\n",
-        legend(), names(height), x(end_) + kEnds, height, axis(height), rows, caption());
+        legend(), names(height), x(end_) + kRight, height, axis(height), rows, caption());
   }
 
  private:
@@ -114,7 +115,7 @@ class Timeline {
     }
   }
 
-  double x(double time) const { return kEnds + time * scale_; }
+  double x(double time) const { return kLeft + time * scale_; }
   static double y(size_t rank) { return kTop + static_cast<double>(rank) * (kRow + kMemory + kGap); }
 
   std::string legend() const {

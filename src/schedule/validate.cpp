@@ -249,13 +249,17 @@ void check_activations(const Schedule& schedule, const ActivationLimit& limit) {
   const auto of_stage = [&](int stage) {
     return limit.by_stage.empty() ? 1 : limit.by_stage[static_cast<size_t>(stage)];
   };
+  const auto frees = [](const Action& action) { return action.kind == ActionKind::B || action.kind == ActionKind::W; };
+  const bool has_backwards = std::any_of(schedule.ranks.begin(), schedule.ranks.end(), [&](const auto& actions) {
+    return std::any_of(actions.begin(), actions.end(), frees);
+  });
   for (size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
     int64_t held = 0;
     for (size_t i = 0; i < schedule.ranks[rank].size(); ++i) {
       const Action& action = schedule.ranks[rank][i];
       if (action.kind == ActionKind::F) {
-        held += of_stage(action.stage);
-      } else if (action.kind == ActionKind::B || action.kind == ActionKind::W) {
+        held = (has_backwards ? held : 0) + of_stage(action.stage);
+      } else if (frees(action)) {
         held -= of_stage(action.stage);
       }
       if (held > limit.per_rank) {

@@ -8,7 +8,7 @@
 
 namespace shardpipe::schedule {
 
-/// What may be held between F and the end of B or W.
+/// What may be held between F and the end of B or W; of a step without backwards until the end of F.
 struct ActivationLimit {
   int64_t per_rank = 0;  ///< 0: no limit
   std::vector<int64_t>

@@ -46,9 +46,7 @@ Case random_case(const std::string& name, std::mt19937& random) {
   Case c{.name = name, .p = 1 + static_cast<int>(draw(random, 9)), .m = 1 + static_cast<int>(draw(random, 24))};
   c.backward = draw(random, 4) != 0;
   c.v = default_virtual_stages(name);
-  if (c.v == 2 && name != "zb-v") {
-    c.v += static_cast<int>(draw(random, 3));
-  } else if (name == "fill-drain") {
+  if (name == "fill-drain" || name == "looped-bfs" || name == "interleaved") {
     c.v += static_cast<int>(draw(random, 3));
   }
   if (name == "interleaved" && c.backward) {

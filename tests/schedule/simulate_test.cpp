@@ -99,6 +99,9 @@ TEST(Simulate, RefusesWhatCannotEnd) {
   EXPECT_THAT(
       error_of([&] { simulate(stuck, edges, uniform_costs(3, 1, 1, 1)); }).message(),
       HasSubstr("costs of 3 stages for a schedule of 2 stages"));
+  Costs costs = uniform_costs(2, 1, 1, 1);
+  costs.activations = {1};
+  EXPECT_THAT(error_of([&] { simulate(stuck, edges, costs); }).message(), HasSubstr("costs of 1 stages"));
 }
 
 struct Numbers {

@@ -124,6 +124,16 @@ TEST(Validate, HoldsActivationsToALimit) {
       HasSubstr("action 2F1: activations held are 6000, the limit is 4000"));
 }
 
+TEST(Validate, ForwardsOnlyHoldOneActivationAtATime) {
+  const Schedule forwards = lower(fill_drain(2, 8), chain_edges(2));
+  EXPECT_NO_THROW(validate(forwards, chain_edges(2), {.activations = {.per_rank = 10, .by_stage = {10, 5}}}));
+  EXPECT_THAT(
+      error_of([&] {
+        validate(forwards, chain_edges(2), {.activations = {.per_rank = 9, .by_stage = {10, 5}}});
+      }).message(),
+      HasSubstr("action 0F0: activations held are 10, the limit is 9"));
+}
+
 TEST(Validate, MessagesBetweenTwoRanksMayHaveToComeInOrder) {
   const StageEdges edges = chain_edges(2);
   const Schedule crossed = parse_csv("0F0,0SEND_F0,0F1,0SEND_F1\n1RECV_F1,1F1,1RECV_F0,1F0\n", "test");
