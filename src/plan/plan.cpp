@@ -67,25 +67,27 @@ std::vector<std::string> modules_in_order(const graph::Graph& graph) {
   return paths;
 }
 
-partition::CutPoints cut_balanced(const Plan& plan, const partition::Costs& costs) {
-  const int64_t limit = plan.layout.memory_bytes;
-  if (plan.layout.virtual_stages == 1) {
-    return partition::cut_balanced(plan.graph, plan.num_stages(), costs, limit);
+partition::CutPoints cut_balanced(
+    const graph::Graph& graph, const LayoutOptions& layout, const partition::Costs& costs) {
+  const int64_t limit = layout.memory_bytes;
+  const int stages = layout.pp * layout.virtual_stages;
+  if (layout.virtual_stages == 1) {
+    return partition::cut_balanced(graph, stages, costs, limit);
   }
-  const partition::CutPoints points = partition::cut_balanced(plan.graph, plan.num_stages(), costs);
-  for (int rank = 0; rank < plan.layout.pp; ++rank) {
-    if (limit > 0 && partition::held_bytes(plan.graph, points, rank, plan.layout.pp) > limit) {
+  const partition::CutPoints points = partition::cut_balanced(graph, stages, costs);
+  for (int rank = 0; rank < layout.pp; ++rank) {
+    if (limit > 0 && partition::held_bytes(graph, points, rank, layout.pp) > limit) {
       // The stages of a rank share its limit: an equal part each is enough, if more than is needed.
-      return partition::cut_balanced(plan.graph, plan.num_stages(), costs, limit / plan.layout.virtual_stages);
+      return partition::cut_balanced(graph, stages, costs, limit / layout.virtual_stages);
     }
   }
   return points;
 }
 
-partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, const CostFunction& costs) {
+partition::CutPoints points_of_policy(const Plan& plan, const PlanOptions& options, const CostFunction& costs) {
   const LayoutOptions& layout = options.layout;
   const graph::Graph& graph = plan.graph;
-  const int stages = plan.num_stages();
+  const int stages = layout.pp * layout.virtual_stages;
   if (!layout.cuts.empty()) {
     return partition::cut_at(graph, layout.cuts, stages);
   }
@@ -96,7 +98,7 @@ partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, co
     return partition::cut_equal_size(graph, stages);
   }
   if (layout.split == "balanced") {
-    return cut_balanced(plan, costs ? costs(plan) : partition::cost_model(graph));
+    return cut_balanced(graph, layout, costs ? costs(plan) : partition::cost_model(graph));
   }
   if (layout.split.starts_with(kThreshold)) {
     const partition::CutPoints points =
@@ -186,6 +188,12 @@ int64_t Plan::parameter_bytes(const std::vector<int>& of_stages) const {
   return bytes;
 }
 
+partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, const CostFunction& costs) {
+  partition::CutPoints points = points_of_policy(plan, options, costs);
+  partition::check_memory(plan.graph, points, options.layout.pp, options.layout.memory_bytes);
+  return points;
+}
+
 Plan make_plan(const ModelDescription& model, const PlanOptions& options, const CostFunction& costs) {
   check(options.layout, options.kernels);
   Plan plan;
@@ -207,7 +215,6 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
   graph::verify(plan.graph, "planning");
   explain_stages(plan.layout, [&] {
     plan.cuts = cut_points(plan, options, costs);
-    partition::check_memory(plan.graph, plan.cuts, plan.layout.pp, plan.layout.memory_bytes);
     plan.stages = partition::cut(plan.graph, plan.cuts);
   });
   const int lanes = std::max(1, options.layout.chunks);

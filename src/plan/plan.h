@@ -80,6 +80,10 @@ using CostFunction = std::function<partition::Costs(const Plan& plan)>;
 /// they are the cost model's.
 Plan make_plan(const ModelDescription& model, const PlanOptions& options, const CostFunction& costs = {});
 
+/// Where the policy of `options` cuts the plan's graph into the stages of options.layout: what make_plan() does with it.
+/// Throws Error(usage) where it cannot, or not within the layout's memory.
+partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, const CostFunction& costs = {});
+
 /// Version, hash, JSON, graph text. parse(serialize(p)) is the same plan; throws Error(input) naming `where` when the
 /// text is damaged or of another version.
 std::string serialize(const Plan& plan);

@@ -1,0 +1,48 @@
+#include "api/planning.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "generate/lanes.h"
+#include "plan/profile.h"
+
+namespace shardpipe {
+
+int num_cores() {
+  return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+int default_threads(int local_ranks) {
+  return std::max(1, num_cores() / local_ranks);
+}
+
+bool has_caches(const plan::Plan& plan) {
+  const std::vector<graph::Value>& values = plan.graph.values;
+  return std::any_of(values.begin(), values.end(), [](const graph::Value& value) {
+    return value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence;
+  });
+}
+
+plan::CostFunction cost_function(
+    const runtime::TensorSource& tensors, const PlanOptions& options, const NamedTensors& example) {
+  return [&tensors, &options, &example](const plan::Plan& plan) {
+    generation::StepExample step;
+    if (has_caches(plan)) {
+      step = generation::step_example(plan.graph);
+    }
+    for (const auto& [name, tensor] : example) {
+      step.inputs[name] = tensor;
+    }
+    if (!options.layout.profile) {
+      return partition::cost_model(plan.graph, plan::dimensions_of(plan.graph, step.inputs, step.sizes));
+    }
+    at::set_num_threads(plan.threads);
+    const runtime::Weights weights(plan, tensors);
+    return plan::measure_costs(
+        plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); });
+  };
+}
+
+}  // namespace shardpipe
