@@ -22,7 +22,9 @@ void add_run_options(CLI::App& app, RunOptions& options) {
          "--chunks", layout.chunks, "microbatches a batch is cut into (default: the fewest that fill the pipeline)")
       ->group("Layout")
       ->check(CLI::PositiveNumber);
-  app.add_option("--virtual", layout.virtual_stages, "stages a rank; stage s is on rank s mod pp")->group("Layout");
+  app.add_option("--virtual", layout.virtual_stages, "stages a rank (default: as many as the schedule has)")
+      ->group("Layout")
+      ->check(CLI::PositiveNumber);
   app.add_option("--split", layout.split, "where to cut: even, equal_size, threshold:BYTES or balanced")
       ->group("Layout");
   app.add_flag("--profile", layout.profile, "--split balanced: time each layer once, instead of the cost model")
@@ -33,7 +35,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
       ->group("Layout")
       ->delimiter(',');
   app.add_option("--tp-plan", options.tp_plan, "JSON file that pins placements (not in this version)")->group("Layout");
-  app.add_option("--schedule", layout.schedule, "order of the work: fill-drain")->group("Layout");
+  app.add_option("--schedule", layout.schedule, "order of the work: fill-drain, 1f1b, interleaved, looped-bfs, zb-h1, zb-v or FILE.csv")
+      ->group("Layout");
   app.add_option("--dtype", options.dtype, "float32, bfloat16 or float16 (default: config.json's)")->group("Run");
   app.add_option("--device", options.device, "cpu")->group("Run");
   app.add_option("--threads", options.plan.threads, "threads a rank (default: cores / local ranks)")
@@ -59,7 +62,7 @@ void check(RunOptions& options) {
   }
   const LayoutOptions& layout = options.plan.layout;
   for (const auto& [name, value] :
-       {std::pair("--pp", layout.pp), {"--tp", layout.tp}, {"--dp", layout.dp}, {"--virtual", layout.virtual_stages}}) {
+       {std::pair("--pp", layout.pp), {"--tp", layout.tp}, {"--dp", layout.dp}, {"--virtual", std::max(layout.virtual_stages, 1)}}) {
     if (value < 1 || value > 65536) {
       throw_usage("{} is {}, must be 1 to 65536", name, value);
     }

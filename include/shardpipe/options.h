@@ -12,14 +12,16 @@ namespace shardpipe {
 /// How a model is laid out over ranks. 0 or empty = chosen by the planner.
 struct LayoutOptions {
   int pp = 1;                     ///< ranks along the pipeline
-  int virtual_stages = 1;         ///< stages a rank: of pp x virtual_stages, stage s is on rank s mod pp
+  int virtual_stages = 0;         ///< stages a rank, pp x virtual_stages in all; 0 = as many as the schedule has
   int dp = 1;                     ///< replicas; this version: 1
   int tp = 1;                     ///< ranks that share each matrix; this version: 1
   int chunks = 0;                 ///< microbatches that a batch is cut into; 0 = the fewest that fill the pipeline
   std::string split = "even";     ///< policy that places the cuts: even, equal_size, threshold:BYTES, balanced
   bool profile = false;           ///< balanced: from the measured times of each layer, not from the cost model
   std::vector<std::string> cuts;  ///< modules to cut after ("<NAME": before); overrides split
-  std::string schedule = "fill-drain";  ///< order of the work: fill-drain
+  /// Order of the work: fill-drain, 1f1b, interleaved, looped-bfs, zb-h1, zb-v, or a file FILE.csv. Stage s is on rank
+  /// s mod pp; of zb-v on s or 2 pp - 1 - s; of a file where its lists say.
+  std::string schedule = "fill-drain";
   int64_t memory_bytes = 0;             ///< most that the weights of one rank may take; 0 = no limit
 };
 

@@ -103,7 +103,7 @@ GenerateResult generate(
     }
     const auto rows = static_cast<int>(prompts.size());
     const LayoutOptions& layout = stage.plan().layout;
-    const int wanted = layout.chunks > 0 ? layout.chunks : layout.pp;
+    const int wanted = stage.plan().default_microbatches();
     const int lanes = std::max(1, std::min(wanted, rows));
     if (lanes < layout.chunks) {
       log_warning("--chunks {} lowered to {}: there are no more prompts", layout.chunks, lanes);

@@ -41,15 +41,9 @@ void check(const ExplainOptions& options) {
   }
 }
 
-// Microbatches that fill a pipeline of so many ranks.
-int wanted_chunks(const LayoutOptions& layout, int pp) {
-  return layout.chunks > 0 ? layout.chunks : pp;
-}
-
 // The steps of generation: the prompts of a request, then a token for each row, half of the new ones being there.
-std::vector<plan::Step> generation_steps(const plan::Plan& plan, const ExplainOptions& options, int pp) {
-  const int64_t rows = options.batch > 0 ? options.batch : wanted_chunks(plan.layout, plan.layout.pp);
-  const int lanes = static_cast<int>(std::min<int64_t>(rows, wanted_chunks(plan.layout, pp)));
+std::vector<plan::Step> generation_steps(const plan::Plan& plan, const ExplainOptions& options, int64_t rows) {
+  const int lanes = static_cast<int>(std::min<int64_t>(rows, plan.default_microbatches()));
   generation::StepSize size;
   size.rows = (rows + lanes - 1) / lanes;
   size.prompt_tokens = options.prompt_tokens;
@@ -80,8 +74,7 @@ NamedTensors make_inputs(const plan::Plan& plan, const ExplainOptions& options) 
   }
   const std::string batch = runtime::batch_dimension(graph);
   if (!batch.empty()) {
-    const int64_t rows = options.batch > 0 ? options.batch : wanted_chunks(plan.layout, plan.layout.pp);
-    sizes.try_emplace(batch, rows);
+    sizes.try_emplace(batch, options.batch > 0 ? options.batch : plan.default_microbatches());
   }
   sizes = partition::with_unknown(graph, std::move(sizes));
   NamedTensors inputs;
@@ -166,22 +159,6 @@ plan::CostFunction remembered(const plan::CostFunction& costs) {
   };
 }
 
-// The same policy for other numbers of ranks; named cuts fit one number only: `balanced` takes their place.
-std::optional<partition::CutPoints> cuts_for(
-    const plan::Plan& plan, const PlanOptions& options, const plan::CostFunction& costs, int pp) {
-  PlanOptions fewer = options;
-  fewer.layout.pp = pp;
-  if (!fewer.layout.cuts.empty()) {
-    fewer.layout.cuts.clear();
-    fewer.layout.split = "balanced";
-  }
-  try {
-    return plan::cut_points(plan, fewer, costs);
-  } catch (const Error&) {
-    return std::nullopt;
-  }
-}
-
 ModelProgram program_of(const Model& model, const PlanOptions& options) {
   const bool wants = options.program == ModelProgram::generation && model.impl().is_folder();
   return wants && !hf::generates(model.folder()) ? ModelProgram::forward : options.program;
@@ -239,25 +216,27 @@ Explanation explain(
     input_check({given.begin(), given.end()});
   }
 
-  plan::Plan other = plan;  // on another number of ranks; its stages are not asked for
   Pricing pricing(plan, tensors, explain_options.profile);
   forecast.model = model.folder().string();
   forecast.program = generates ? "generation" : "forward";
   forecast.profile = explain_options.profile;
   forecast.cores = num_cores();
   forecast.threads = threads;
-  forecast.steps = [&](int pp) {
-    if (generates) {
-      return generation_steps(plan, explain_options, pp);
-    }
-    other.layout.pp = pp;
-    return forward_steps(other, given);
+  const int64_t rows = explain_options.batch > 0 ? explain_options.batch : plan.default_microbatches();
+  forecast.steps = [&](const plan::Plan& of) {
+    return generates ? generation_steps(of, explain_options, rows) : forward_steps(of, given);
   };
   forecast.costs = [&](const plan::Step& step, int of_threads, int active) {
     return pricing.costs(step, of_threads, active);
   };
   forecast.rates = [&](int of_threads, int active) { return pricing.rates(of_threads, active); };
-  forecast.cuts = [&](int pp) { return cuts_for(plan, chosen, cut_costs, pp); };
+  forecast.outline = [&](int pp) -> std::optional<plan::Plan> {
+    try {
+      return plan::outline(plan, chosen, pp, cut_costs);
+    } catch (const Error&) {
+      return std::nullopt;  // the policy does not cut into so many
+    }
+  };
   Explanation result;
   result.impl_ = std::make_shared<const Explanation::Impl>(Explanation::Impl{plan::explain(plan, forecast)});
   return result;
@@ -272,7 +251,7 @@ std::string Explanation::text() const {
 }
 
 std::string Explanation::html() const {
-  return {};
+  return plan::to_html(impl_->explanation);
 }
 
 }  // namespace shardpipe

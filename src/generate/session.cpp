@@ -4,7 +4,7 @@
 #include <chrono>
 
 #include "base/error.h"
-#include "schedule/builders.h"
+#include "schedule/lower.h"
 
 namespace shardpipe::generation {
 namespace {

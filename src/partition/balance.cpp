@@ -1,5 +1,7 @@
 #include "partition/balance.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <limits>
 
@@ -227,10 +229,11 @@ CutPoints cut_balanced(const Graph& graph, int stages, const Costs& costs, int64
   return points;
 }
 
-int64_t held_bytes(const Graph& graph, const CutPoints& points, int first, int period) {
+int64_t held_bytes(const Graph& graph, const CutPoints& points, const std::vector<int>& stages) {
   std::vector<bool> seen(graph.values.size(), false);
   int64_t bytes = 0;
-  for (auto stage = static_cast<size_t>(first); stage <= points.size(); stage += static_cast<size_t>(period)) {
+  for (const int number : stages) {
+    const auto stage = static_cast<size_t>(number);
     const size_t begin = stage == 0 ? 0 : points[stage - 1];
     const size_t end = stage == points.size() ? graph.nodes.size() : points[stage];
     for (size_t n = begin; n < end; ++n) {
@@ -240,14 +243,16 @@ int64_t held_bytes(const Graph& graph, const CutPoints& points, int first, int p
   return bytes;
 }
 
-void check_memory(const Graph& graph, const CutPoints& points, int period, int64_t memory_bytes) {
-  for (int first = 0; first < period && memory_bytes > 0; ++first) {
-    if (const int64_t bytes = held_bytes(graph, points, first, period); bytes > memory_bytes) {
-      const bool alone = first + period > static_cast<int>(points.size());
-      const std::string held =
-          alone ? fmt::format("stage {} holds", first) : fmt::format("stages {}, {}, … hold", first, first + period);
+void check_memory(
+    const Graph& graph, const CutPoints& points, const std::vector<std::vector<int>>& groups, int64_t memory_bytes) {
+  for (const std::vector<int>& stages : groups) {
+    const int64_t bytes = memory_bytes > 0 ? held_bytes(graph, points, stages) : 0;
+    if (bytes > memory_bytes) {
+      const std::string held = stages.size() == 1
+                                   ? fmt::format("stage {} holds", stages[0])
+                                   : fmt::format("stages {} hold together", fmt::join(stages, ", "));
       refuse_memory(
-          graph, period, memory_bytes,
+          graph, static_cast<int>(groups.size()), memory_bytes,
           fmt::format("{} {} bytes of weights, --memory is {}", held, bytes, memory_bytes));
     }
   }

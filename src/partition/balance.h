@@ -38,11 +38,15 @@ Costs cost_model(const graph::Graph& graph, const graph::Dimensions& dimensions 
 /// limit cannot be met, saying what could be.
 CutPoints cut_balanced(const graph::Graph& graph, int stages, const Costs& costs, int64_t memory_bytes = 0);
 
-/// Bytes of the tensors that the nodes of the stages `first`, `first` + `period`, … hold together, each once.
-int64_t held_bytes(const graph::Graph& graph, const CutPoints& points, int first, int period);
+/// Bytes of the tensors that the nodes of some stages hold together, each once.
+int64_t held_bytes(const graph::Graph& graph, const CutPoints& points, const std::vector<int>& stages);
 
-/// Throws Error(usage) naming the stages, their bytes and what would fit when those that are held together, every
-/// `period`th, hold more than `memory_bytes` (0 = no limit).
-void check_memory(const graph::Graph& graph, const CutPoints& points, int period, int64_t memory_bytes);
+/// Throws Error(usage) naming the stages, their bytes and what would fit when those of a group, which are held
+/// together, hold more than `memory_bytes` (0 = no limit).
+void check_memory(
+    const graph::Graph& graph,
+    const CutPoints& points,
+    const std::vector<std::vector<int>>& groups,
+    int64_t memory_bytes);
 
 }  // namespace shardpipe::partition

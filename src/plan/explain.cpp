@@ -203,7 +203,8 @@ std::vector<StepReport> step_reports(
     for (const EdgeReport& edge : explanation.edges) {
       costs.transfer_s[{edge.from_stage, edge.to_stage}] += edge.transfer_s[i];
     }
-    const StepTime time = predict_step(step, plan.layout, costs, rates.message_seconds);
+    costs.message_s = rates.message_seconds;
+    StepTime time = predict_step(plan, step, costs);
     report.name = step.name;
     report.sizes = step.sizes;
     report.microbatches = step.microbatches;
@@ -211,6 +212,7 @@ std::vector<StepReport> step_reports(
     report.balance = most > 0 ? sum / static_cast<double>(plan.num_stages()) / most : 1;
     report.step_s = time.seconds;
     report.bubble = time.bubble;
+    report.simulation = std::move(time.simulation);
     reports.push_back(std::move(report));
   }
   return reports;
@@ -228,8 +230,8 @@ std::vector<int> fewer_ranks(int pp) {
 void add_alternatives(const Plan& plan, const Forecast& forecast, Explanation& explanation) {
   const Alternative* best = nullptr;
   for (const int pp : fewer_ranks(plan.layout.pp)) {
-    if (const std::optional<partition::CutPoints> points = forecast.cuts(pp)) {
-      explanation.alternatives.push_back(predict_alternative(plan, forecast, pp, *points));
+    if (const std::optional<Plan> outline = forecast.outline(pp)) {
+      explanation.alternatives.push_back(predict_alternative(*outline, forecast));
     }
   }
   for (const Alternative& alternative : explanation.alternatives) {
@@ -267,7 +269,7 @@ Explanation explain(const Plan& plan, const Forecast& forecast) {
   explanation.parameters = all.count;
   explanation.parameter_bytes = all.bytes;
 
-  Priced priced{forecast.steps(plan.layout.pp), {}};
+  Priced priced{forecast.steps(plan), {}};
   for (Step& step : priced.steps) {
     step.sizes = partition::with_unknown(plan.graph, step.sizes);
     priced.costs.push_back(forecast.costs(step, plan.threads, active_ranks(plan.layout.pp, step)));

@@ -11,6 +11,7 @@
 #include "graph/graph.h"
 #include "partition/balance.h"
 #include "plan/plan.h"
+#include "schedule/simulate.h"
 
 namespace shardpipe::plan {
 
@@ -145,14 +146,14 @@ struct Forecast {
   bool profile = false;
   int cores = 1;
   std::string missing_weights;
-  /// The steps on `pp` ranks.
-  std::function<std::vector<Step>(int pp)> steps;
+  /// The steps of a plan, or outline().
+  std::function<std::vector<Step>(const Plan& plan)> steps;
   /// What they cost in seconds, with `threads` threads a rank and `active` ranks that work at the same time.
   std::function<partition::Costs(const Step& step, int threads, int active)> costs;
   std::function<partition::Rates(int threads, int active)> rates;
   std::function<int(int pp)> threads;
-  /// Where the policy cuts for `pp` ranks; nullopt where it cannot.
-  std::function<std::optional<partition::CutPoints>(int pp)> cuts;
+  /// The outline() for `pp` ranks; nullopt where there is none.
+  std::function<std::optional<Plan>(int pp)> outline;
 };
 
 /// A rank is taken for one worker; those that work at the same time share the host's memory and cores (shared_rates).
@@ -162,5 +163,7 @@ Explanation explain(const Plan& plan, const Forecast& forecast);
 Json to_json(const Explanation& explanation);
 /// Tables of at most 100 columns.
 std::string to_text(const Explanation& explanation);
+/// A page: diagram, costs of the layers, tables, timelines.
+std::string to_html(const Explanation& explanation);
 
 }  // namespace shardpipe::plan

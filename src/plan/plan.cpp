@@ -1,17 +1,28 @@
 #include "plan/plan.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
 #include <set>
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "graph/verify.h"
 #include "kernels/fuse.h"
+#include "schedule/builders.h"
+#include "schedule/select.h"
 #include "schedule/validate.h"
 
 namespace shardpipe::plan {
 namespace {
 
 constexpr std::string_view kThreshold = "threshold:";
+
+// A schedule that is a file's.
+bool is_file(const std::string& schedule) {
+  return schedule.ends_with(".csv");
+}
 
 void check(const LayoutOptions& layout, const std::string& kernels) {
   const mesh::Mesh mesh(layout.pp, layout.dp, layout.tp);  // refuses sizes that cannot exist
@@ -21,7 +32,7 @@ void check(const LayoutOptions& layout, const std::string& kernels) {
         fmt::format("--tp {} --dp {}: this version runs pipeline stages only, both must be 1", layout.tp, layout.dp),
         "use --pp");
   }
-  if (layout.virtual_stages < 1) {
+  if (layout.virtual_stages < 0) {
     throw_usage("--virtual is {}, must be at least 1", layout.virtual_stages);
   }
   if (layout.chunks < 0) {
@@ -39,9 +50,11 @@ void check(const LayoutOptions& layout, const std::string& kernels) {
   if (layout.memory_bytes < 0) {
     throw_usage("--memory is {}, must be above 0", layout.memory_bytes);
   }
-  if (layout.schedule != "fill-drain") {
+  const std::vector<std::string>& schedules = schedule::schedule_names();
+  if (!is_file(layout.schedule) && std::find(schedules.begin(), schedules.end(), layout.schedule) == schedules.end()) {
     throw Error(
-        ErrorCode::usage, fmt::format("--schedule \"{}\" is not known", layout.schedule), "use --schedule fill-drain");
+        ErrorCode::usage, fmt::format("--schedule \"{}\" is not known", layout.schedule),
+        fmt::format("use --schedule {} or FILE.csv", fmt::join(schedules, ", ")));
   }
   if (kernels != "auto" && kernels != "reference") {
     throw Error(
@@ -67,27 +80,33 @@ std::vector<std::string> modules_in_order(const graph::Graph& graph) {
   return paths;
 }
 
-partition::CutPoints cut_balanced(
-    const graph::Graph& graph, const LayoutOptions& layout, const partition::Costs& costs) {
-  const int64_t limit = layout.memory_bytes;
-  const int stages = layout.pp * layout.virtual_stages;
-  if (layout.virtual_stages == 1) {
-    return partition::cut_balanced(graph, stages, costs, limit);
+std::vector<std::vector<int>> stages_by_rank(const Plan& plan) {
+  std::vector<std::vector<int>> stages;
+  for (int rank = 0; rank < plan.layout.pp; ++rank) {
+    stages.push_back(plan.stages_of_rank(rank));
   }
-  const partition::CutPoints points = partition::cut_balanced(graph, stages, costs);
-  for (int rank = 0; rank < layout.pp; ++rank) {
-    if (limit > 0 && partition::held_bytes(graph, points, rank, layout.pp) > limit) {
+  return stages;
+}
+
+partition::CutPoints cut_balanced(const Plan& plan, const partition::Costs& costs) {
+  const int64_t limit = plan.layout.memory_bytes;
+  if (plan.layout.virtual_stages == 1) {
+    return partition::cut_balanced(plan.graph, plan.num_stages(), costs, limit);
+  }
+  const partition::CutPoints points = partition::cut_balanced(plan.graph, plan.num_stages(), costs);
+  for (const std::vector<int>& stages : stages_by_rank(plan)) {
+    if (limit > 0 && partition::held_bytes(plan.graph, points, stages) > limit) {
       // The stages of a rank share its limit: an equal part each is enough, if more than is needed.
-      return partition::cut_balanced(graph, stages, costs, limit / layout.virtual_stages);
+      return partition::cut_balanced(plan.graph, plan.num_stages(), costs, limit / plan.layout.virtual_stages);
     }
   }
   return points;
 }
 
-partition::CutPoints points_of_policy(const Plan& plan, const PlanOptions& options, const CostFunction& costs) {
-  const LayoutOptions& layout = options.layout;
+partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, const CostFunction& costs) {
+  const LayoutOptions& layout = plan.layout;
   const graph::Graph& graph = plan.graph;
-  const int stages = layout.pp * layout.virtual_stages;
+  const int stages = plan.num_stages();
   if (!layout.cuts.empty()) {
     return partition::cut_at(graph, layout.cuts, stages);
   }
@@ -98,7 +117,7 @@ partition::CutPoints points_of_policy(const Plan& plan, const PlanOptions& optio
     return partition::cut_equal_size(graph, stages);
   }
   if (layout.split == "balanced") {
-    return cut_balanced(graph, layout, costs ? costs(plan) : partition::cost_model(graph));
+    return cut_balanced(plan, costs ? costs(plan) : partition::cost_model(graph));
   }
   if (layout.split.starts_with(kThreshold)) {
     const partition::CutPoints points =
@@ -139,14 +158,52 @@ schedule::StageEdges Plan::stage_edges() const {
   return {pairs.begin(), pairs.end()};
 }
 
+void Plan::place_stages() {
+  placement.clear();
+  if (schedule_csv.empty()) {
+    for (int stage = 0; stage < num_stages(); ++stage) {
+      placement.push_back(schedule::rank_of_stage(layout.schedule, stage, layout.pp));
+    }
+    return;
+  }
+  file_schedule = schedule::parse_csv(schedule_csv, layout.schedule);
+  if (layout.virtual_stages == 0) {
+    layout.virtual_stages = std::max(1, file_schedule.num_stages / layout.pp);
+  }
+  if (file_schedule.num_ranks() != layout.pp || file_schedule.num_stages != num_stages()) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format(
+            "the schedule of {} has {} stages on {} ranks, --pp {} --virtual {} is {} stages on {} ranks",
+            layout.schedule, file_schedule.num_stages, file_schedule.num_ranks(), layout.pp, layout.virtual_stages,
+            num_stages(), layout.pp),
+        fmt::format("use --pp {}", file_schedule.num_ranks()));
+  }
+  placement = file_schedule.rank_of_stage;
+}
+
 schedule::Schedule Plan::schedule(int microbatches, bool backward) const {
-  return schedule::lower(schedule::fill_drain(num_stages(), microbatches, backward, layout.pp), stage_edges());
+  if (schedule_csv.empty()) {
+    return schedule::lower(
+        schedule::make_schedule(layout.schedule, layout.pp, num_stages() / layout.pp, microbatches, backward),
+        stage_edges());
+  }
+  schedule::Schedule step = backward ? file_schedule : schedule::forwards_only(file_schedule);
+  step = schedule::first_microbatches(step, microbatches, layout.schedule);
+  return schedule::has_messages(step) ? schedule::add_local_messages(step, stage_edges())
+                                      : schedule::lower(step, stage_edges());
+}
+
+int Plan::default_microbatches() const {
+  return layout.chunks > 0 ? layout.chunks : schedule_csv.empty() ? layout.pp : file_schedule.num_microbatches;
 }
 
 std::vector<int> Plan::stages_of_rank(int rank) const {
   std::vector<int> held;
-  for (int stage = rank; stage < num_stages(); stage += layout.pp) {
-    held.push_back(stage);
+  for (int stage = 0; stage < num_stages(); ++stage) {
+    if (rank_of_stage(stage) == rank) {
+      held.push_back(stage);
+    }
   }
   return held;
 }
@@ -188,10 +245,25 @@ int64_t Plan::parameter_bytes(const std::vector<int>& of_stages) const {
   return bytes;
 }
 
-partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, const CostFunction& costs) {
-  partition::CutPoints points = points_of_policy(plan, options, costs);
-  partition::check_memory(plan.graph, points, options.layout.pp, options.layout.memory_bytes);
-  return points;
+Plan outline(const Plan& plan, const PlanOptions& options, int pp, const CostFunction& costs) {
+  Plan other;
+  other.graph = plan.graph;
+  other.scalars = plan.scalars;
+  other.threads = plan.threads;
+  other.layout = plan.layout;
+  other.layout.pp = pp;
+  if (!plan.layout.cuts.empty()) {
+    other.layout.cuts.clear();
+    other.layout.split = "balanced";
+  }
+  other.schedule_csv = plan.schedule_csv;
+  other.place_stages();
+  other.cuts = cut_points(other, options, costs);
+  partition::check_memory(other.graph, other.cuts, stages_by_rank(other), other.layout.memory_bytes);
+  for (int stage = 1; stage < other.num_stages(); ++stage) {
+    other.stages.edges.push_back({graph::kNoValue, stage - 1, stage});
+  }
+  return other;
 }
 
 Plan make_plan(const ModelDescription& model, const PlanOptions& options, const CostFunction& costs) {
@@ -207,6 +279,12 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
   plan.frozen = model.frozen;
   plan.graph = model.graph;
   plan.scalars = describe_scalars(plan.graph);
+  if (is_file(plan.layout.schedule)) {
+    plan.schedule_csv = read_file(plan.layout.schedule);
+  } else if (plan.layout.virtual_stages == 0) {
+    plan.layout.virtual_stages = schedule::default_virtual_stages(plan.layout.schedule);
+  }
+  plan.place_stages();
   if (options.kernels == "auto" && !options.gradients) {
     // The fused operators have no gradient.
     plan.choice = kernels::load_or_measure(options.threads);
@@ -215,10 +293,10 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
   graph::verify(plan.graph, "planning");
   explain_stages(plan.layout, [&] {
     plan.cuts = cut_points(plan, options, costs);
+    partition::check_memory(plan.graph, plan.cuts, stages_by_rank(plan), plan.layout.memory_bytes);
     plan.stages = partition::cut(plan.graph, plan.cuts);
   });
-  const int lanes = std::max(1, options.layout.chunks);
-  schedule::validate(plan.schedule(lanes, false), plan.stage_edges());
+  schedule::validate(plan.schedule(plan.default_microbatches(), options.gradients), plan.stage_edges());
   return plan;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <set>
@@ -50,15 +51,26 @@ struct Plan {
   std::vector<std::string> checkpoints;
   std::map<std::string, WeightSource> weights;
   std::set<std::string> frozen;
+  std::string schedule_csv;           ///< where layout.schedule is a file: its text
   std::vector<ScalarOutput> scalars;  ///< how the outputs without dimensions of several microbatches become one
 
   // Derived from the above by every rank.
   partition::Stages stages;
+  std::vector<int> placement;        ///< pp rank by stage; empty: stage mod pp
+  schedule::Schedule file_schedule;  ///< that of schedule_csv
+
+  /// Derives `placement` and `file_schedule`. Throws Error(input) when the schedule's file is bad, Error(usage) when it
+  /// is for another number of ranks or stages.
+  void place_stages();
 
   mesh::Mesh mesh() const { return {layout.pp, layout.dp, layout.tp}; }
-  int num_stages() const { return layout.pp * layout.virtual_stages; }
+  /// Microbatches of a batch that is large enough, where nobody says how many.
+  int default_microbatches() const;
+  int num_stages() const { return layout.pp * std::max(1, layout.virtual_stages); }
   /// The rank along the pipeline that holds the stage.
-  int rank_of_stage(int stage) const { return stage % layout.pp; }
+  int rank_of_stage(int stage) const {
+    return placement.empty() ? stage % layout.pp : placement[static_cast<size_t>(stage)];
+  }
   /// Those of one such rank, ascending.
   std::vector<int> stages_of_rank(int rank) const;
   /// Inputs of the model that a stage uses, and outputs of the model, the hidden ones too, that it computes.
@@ -66,7 +78,8 @@ struct Plan {
   std::vector<std::pair<std::string, graph::ValueId>> stage_outputs(int stage) const;
   /// (producer, consumer) pairs of stages, for the schedule; sorted.
   schedule::StageEdges stage_edges() const;
-  /// Compute and communication actions of one step.
+  /// Compute and communication actions of one step, backwards too where asked for. Throws Error(usage) when the
+  /// schedule cannot have so many microbatches.
   schedule::Schedule schedule(int microbatches, bool backward) const;
   /// Bytes of the parameters that the stages hold together, a tied one once.
   int64_t parameter_bytes(const std::vector<int>& of_stages) const;
@@ -80,9 +93,10 @@ using CostFunction = std::function<partition::Costs(const Plan& plan)>;
 /// they are the cost model's.
 Plan make_plan(const ModelDescription& model, const PlanOptions& options, const CostFunction& costs = {});
 
-/// Where the policy of `options` cuts the plan's graph into the stages of options.layout: what make_plan() does with it.
-/// Throws Error(usage) where it cannot, or not within the layout's memory.
-partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, const CostFunction& costs = {});
+/// The plan's program on another number of ranks, cut by the same policy (`balanced` instead of named cuts), to compare
+/// with: all but the graphs of the stages; its edges are those of a chain, without values. Throws Error(usage) where
+/// it cannot be.
+Plan outline(const Plan& plan, const PlanOptions& options, int pp, const CostFunction& costs = {});
 
 /// Version, hash, JSON, graph text. parse(serialize(p)) is the same plan; throws Error(input) naming `where` when the
 /// text is damaged or of another version.

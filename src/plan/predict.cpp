@@ -3,68 +3,51 @@
 #include <algorithm>
 #include <numeric>
 
-#include "schedule/builders.h"
-
 namespace shardpipe::plan {
 namespace {
-
-double transfer(const PipelineCosts& costs, int from, int to) {
-  const auto found = costs.transfer_s.find({from, to});
-  return found == costs.transfer_s.end() ? 0 : found->second;
-}
 
 double sum(const std::vector<double>& numbers) {
   return std::accumulate(numbers.begin(), numbers.end(), 0.0);
 }
 
-double work_of_busiest(const LayoutOptions& layout, const std::vector<double>& forward_s) {
-  std::vector<double> work(static_cast<size_t>(layout.pp), 0);
-  for (size_t stage = 0; stage < forward_s.size(); ++stage) {
-    work[stage % work.size()] += forward_s[stage];
+// Of one lane through all stages and back to the first.
+double lane_seconds(const Plan& plan, const PipelineCosts& costs) {
+  double seconds = sum(costs.forward_s);
+  for (int stage = 1; stage < plan.num_stages(); ++stage) {
+    const auto transfer = costs.transfer_s.find({stage - 1, stage});
+    if (plan.rank_of_stage(stage - 1) != plan.rank_of_stage(stage)) {
+      seconds += costs.message_s + (transfer == costs.transfer_s.end() ? 0 : transfer->second);
+    }
+  }
+  return seconds + (plan.layout.pp > 1 ? costs.message_s : 0);
+}
+
+double seconds_of_busiest_rank(const Plan& plan, const PipelineCosts& costs) {
+  std::vector<double> work(static_cast<size_t>(plan.layout.pp), 0);
+  for (int stage = 0; stage < plan.num_stages(); ++stage) {
+    work[static_cast<size_t>(plan.rank_of_stage(stage))] += costs.forward_s[static_cast<size_t>(stage)];
   }
   return *std::max_element(work.begin(), work.end());
 }
 
-// The lanes go round: a step takes as long as the busiest rank needs for all of them, or, where that is more, as one
-// lane needs through all stages and back to the first (the two cycles of the lanes' order; any other mixes them).
-double round_seconds(const Step& step, const LayoutOptions& layout, const PipelineCosts& costs, double message_s) {
-  double lane = sum(costs.forward_s);
-  for (size_t stage = 1; stage < costs.forward_s.size(); ++stage) {
-    lane += transfer(costs, static_cast<int>(stage) - 1, static_cast<int>(stage)) + message_s;
-  }
-  lane += layout.pp > 1 ? message_s : 0;
-  return std::max(lane, step.microbatches * work_of_busiest(layout, costs.forward_s));
-}
-
-// Fill-drain: each rank runs its stages one after the other, a stage its microbatches.
-double drain_seconds(const Step& step, const LayoutOptions& layout, const PipelineCosts& costs, double message_s) {
-  std::vector<double> free(static_cast<size_t>(layout.pp), 0);  // when each rank is
-  std::vector<std::vector<double>> done(costs.forward_s.size());
-  for (size_t stage = 0; stage < done.size(); ++stage) {
-    double& rank_free = free[stage % free.size()];
-    for (size_t m = 0; m < static_cast<size_t>(step.microbatches); ++m) {
-      double start = rank_free;
-      for (size_t from = 0; from < stage; ++from) {
-        const auto edge = costs.transfer_s.find({static_cast<int>(from), static_cast<int>(stage)});
-        if (edge != costs.transfer_s.end()) {
-          start = std::max(start, done[from][m] + edge->second + message_s);
-        }
-      }
-      rank_free = start + costs.forward_s[stage];
-      done[stage].push_back(rank_free);
-    }
-  }
-  return *std::max_element(free.begin(), free.end());
-}
-
 }  // namespace
 
-StepTime predict_step(const Step& step, const LayoutOptions& layout, const PipelineCosts& costs, double message_s) {
+StepTime predict_step(const Plan& plan, const Step& step, const PipelineCosts& costs) {
+  schedule::Costs durations;
+  durations.forward = costs.forward_s;
+  durations.input_gradient.assign(costs.forward_s.size(), 0);
+  durations.weight_gradient = durations.input_gradient;
+  for (const auto& [edge, seconds] : costs.transfer_s) {
+    durations.forward_transfer[edge] = seconds + costs.message_s;
+  }
   StepTime time;
-  time.seconds = step.name == "decode" ? round_seconds(step, layout, costs, message_s)
-                                       : drain_seconds(step, layout, costs, message_s);
+  time.simulation = schedule::simulate(plan.schedule(step.microbatches, false), plan.stage_edges(), durations);
+  time.seconds = time.simulation.makespan;
+  if (step.name == "decode") {
+    time.seconds = std::max(lane_seconds(plan, costs), step.microbatches * seconds_of_busiest_rank(plan, costs));
+  }
   const double busy = step.microbatches * sum(costs.forward_s);
-  time.bubble = time.seconds > 0 ? std::max(0.0, 1 - busy / (layout.pp * time.seconds)) : 0;
+  time.bubble = time.seconds > 0 ? std::max(0.0, 1 - busy / (plan.layout.pp * time.seconds)) : 0;
   return time;
 }
 
@@ -85,23 +68,21 @@ std::vector<double> stage_seconds(const partition::CutPoints& points, const part
   return seconds;
 }
 
-Alternative predict_alternative(
-    const Plan& plan, const Forecast& forecast, int pp, const partition::CutPoints& points) {
+Alternative predict_alternative(const Plan& outline, const Forecast& forecast) {
   Alternative alternative;
-  alternative.pp = pp;
-  alternative.threads = forecast.threads(pp);
-  LayoutOptions layout = plan.layout;
-  layout.pp = pp;
-  for (Step& step : forecast.steps(pp)) {
-    step.sizes = partition::with_unknown(plan.graph, step.sizes);
-    const int active = active_ranks(pp, step);
+  alternative.pp = outline.layout.pp;
+  alternative.threads = forecast.threads(alternative.pp);
+  for (Step& step : forecast.steps(outline)) {
+    step.sizes = partition::with_unknown(outline.graph, step.sizes);
+    const int active = active_ranks(alternative.pp, step);
     const partition::Costs costs = forecast.costs(step, alternative.threads, active);
-    PipelineCosts pipeline{stage_seconds(points, costs), {}};
-    for (size_t cut = 0; cut < points.size(); ++cut) {
-      pipeline.transfer_s[{static_cast<int>(cut), static_cast<int>(cut) + 1}] = costs.transfer[points[cut]];
+    PipelineCosts pipeline;
+    pipeline.forward_s = stage_seconds(outline.cuts, costs);
+    pipeline.message_s = forecast.rates(alternative.threads, active).message_seconds;
+    for (size_t cut = 0; cut < outline.cuts.size(); ++cut) {
+      pipeline.transfer_s[{static_cast<int>(cut), static_cast<int>(cut) + 1}] = costs.transfer[outline.cuts[cut]];
     }
-    const double message_s = forecast.rates(alternative.threads, active).message_seconds;
-    const StepTime time = predict_step(step, layout, pipeline, message_s);
+    const StepTime time = predict_step(outline, step, pipeline);
     alternative.microbatches.push_back(step.microbatches);
     alternative.step_s.push_back(time.seconds);
     alternative.request_s += static_cast<double>(step.count) * time.seconds;

@@ -6,7 +6,7 @@
 namespace shardpipe::plan {
 namespace {
 
-constexpr int kVersion = 3;
+constexpr int kVersion = 4;
 
 // FNV-1a: tells a damaged or mixed-up plan, not a forged one.
 uint64_t hash(std::string_view text) {
@@ -24,6 +24,7 @@ Json to_json(const Plan& plan) {
   json["layout"] = {{"pp", plan.layout.pp},     {"virtual", plan.layout.virtual_stages}, {"dp", plan.layout.dp},
                     {"tp", plan.layout.tp},     {"chunks", plan.layout.chunks},          {"split", plan.layout.split},
                     {"cuts", plan.layout.cuts}, {"schedule", plan.layout.schedule}};
+  json["schedule_csv"] = plan.schedule_csv;
   json["threads"] = plan.threads;
   json["kernels"] = plan.kernels;
   json["choice"] = plan.choice.to_json();
@@ -55,6 +56,8 @@ Plan from_json(const Json& json) {
   plan.layout.split = layout.at("split");
   plan.layout.cuts = layout.at("cuts").get<std::vector<std::string>>();
   plan.layout.schedule = layout.at("schedule");
+  plan.schedule_csv = json.at("schedule_csv");
+  plan.place_stages();
   plan.threads = json.at("threads");
   plan.kernels = json.at("kernels");
   plan.choice = kernels::KernelChoice::from_json(json.at("choice"), "the plan");

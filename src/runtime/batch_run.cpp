@@ -7,8 +7,11 @@
 
 #include "base/error.h"
 #include "runtime/gradient_gather.h"
+#include "runtime/loss_counts.h"
 #include "runtime/output_join.h"
 #include "runtime/scalar_join.h"
+#include "runtime/verify.h"
+#include "schedule/select.h"
 #include "schedule/validate.h"
 
 namespace shardpipe::runtime {
@@ -20,7 +23,7 @@ constexpr int kRequestTag = 0;
 constexpr int kInputTag = 1;
 constexpr int kCountTag = 2;
 constexpr int kOutputTag = 3;
-static_assert(kOutputTag < kGradientTag && kGradientTag < kFirstBatchTag);
+static_assert(kOutputTag < kGradientTag && kGradientTag < kStageTag && kStageTag < kFirstBatchTag);
 
 at::Tensor as_tensor(const c10::IValue& value) {
   if (value.isTensor()) {
@@ -34,41 +37,48 @@ at::Tensor as_tensor(const c10::IValue& value) {
 
 class Batch : public BatchDriver {
  public:
-  Batch(Engine& engine, const NamedTensors& inputs, const RunOptions& options, const InputCheck& check)
-      : engine_(engine), plan_(engine.plan()), pipeline_(engine.pipeline()) {
+  Batch(
+      Engine& engine,
+      const NamedTensors& inputs,
+      const RunOptions& options,
+      const InputCheck& check,
+      const StageObserver& observer)
+      : engine_(engine), plan_(engine.plan()), pipeline_(engine.pipeline()), observer_(observer) {
     const comm::ActionScope action(engine.monitor(), "inputs", {.from = first() ? -1 : pipeline_.ranks()[0]});
     if (first()) {
-      distribute(inputs, options, check);
+      prepare(inputs, options, check);
+      distribute();
     } else {
       request_ = batch_request_from_json(
           parse_json(text_of(receive_bundle(pipeline_, 1, 0, kRequestTag)[0].value.toTensor()), "the batch of rank 0"));
+      find_loss_terms();
       const std::vector<std::string> names = rank_inputs(pipeline_.rank());
       std::vector<Received> values = receive_bundle(pipeline_, names.size(), 0, kInputTag);
       for (size_t i = 0; i < names.size(); ++i) {
         inputs_[names[i]] = values[i].value.toTensor();
       }
     }
-    for (const plan::ScalarOutput& scalar : plan_.scalars) {
-      if (scalar.name == request_.loss && request_.microbatches() > 1) {
-        loss_terms_ = scalar.terms;
-      }
+    if (request_.loss_weights) {
+      weights_ = *request_.loss_weights;
     }
   }
 
   BatchResult run() {
     const bool gradients = !request_.loss.empty();
     const int microbatches = request_.microbatches();
-    const schedule::Schedule step = plan_.schedule(microbatches, gradients);
+    const bool late = gradients && !request_.loss_weights;  // known after the forwards only
+    schedule::Schedule step = plan_.schedule(microbatches, gradients);
+    if (late) {
+      step = schedule::forwards_first(step);
+    }
     schedule::validate(step, plan_.stage_edges());
     const std::vector<schedule::Action>& actions = step.ranks[static_cast<size_t>(engine_.rank())];
-    const auto backwards = std::find_if(actions.begin(), actions.end(), [](const schedule::Action& action) {
-      return action.kind == schedule::ActionKind::B || action.kind == schedule::ActionKind::RECV_B;
-    });
+    const auto backwards = late ? std::find_if(actions.begin(), actions.end(), schedule::is_backward) : actions.end();
     engine_.begin_batch(microbatches, gradients);
     BatchResult result;
     result.microbatches = microbatches;
     add(result.stats, engine_.run({actions.begin(), backwards}, *this));
-    if (gradients) {
+    if (late) {
       find_weights();
       add(result.stats, engine_.run({backwards, actions.end()}, *this));
     }
@@ -92,6 +102,12 @@ class Batch : public BatchDriver {
     }
   }
 
+  void computed(int stage, int microbatch, const StageValues& values) override {
+    if (observer_) {
+      observer_(stage, microbatch, values);
+    }
+  }
+
   bool differentiates(const std::string& output) const override {
     return output == request_.loss ||
            std::any_of(loss_terms_.begin(), loss_terms_.end(), [&](const auto& term) { return term.output == output; });
@@ -100,7 +116,14 @@ class Batch : public BatchDriver {
   at::Tensor gradient(int microbatch, const std::string& output) override {
     const auto m = static_cast<size_t>(microbatch);
     if (loss_terms_.empty()) {
-      return output == request_.loss ? ones_like_output(output, row_weights(request_.rows)[m]) : at::Tensor();
+      if (output != request_.loss) {
+        return {};
+      }
+      const at::Tensor& loss = outputs_.at(output).front();
+      if (loss.numel() != 1) {
+        throw_usage("the loss \"{}\" has shape {}, must have one element", output, c10::str(loss.sizes()));
+      }
+      return ones_like_output(output, row_weights(request_.rows)[m]);
     }
     for (size_t i = 0; i < loss_terms_.size(); ++i) {
       const double weight = loss_terms_[i].output == output ? loss_terms_[i].coefficient * weights_[i][m] : 0;
@@ -142,7 +165,8 @@ class Batch : public BatchDriver {
     total.bytes_sent += step.bytes_sent;
   }
 
-  void distribute(const NamedTensors& inputs, const RunOptions& options, const InputCheck& check) {
+  // Of rank 0: the request and its own inputs.
+  void prepare(const NamedTensors& inputs, const RunOptions& options, const InputCheck& check) {
     request_ = request_batch(plan_, inputs, options);
     const auto pairs = std::max(1, static_cast<int>(plan_.stage_edges().size()));
     const int most = (comm::Transport::kMaxTag - kFirstBatchTag) / (2 * pairs);
@@ -163,6 +187,42 @@ class Batch : public BatchDriver {
       const bool aligned = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 64 == 0;
       inputs_[name] = aligned ? tensor : tensor.clone();
     }
+    find_loss_terms();
+    count_ahead();
+  }
+
+  void find_loss_terms() {
+    for (const plan::ScalarOutput& scalar : plan_.scalars) {
+      if (scalar.name == request_.loss && request_.microbatches() > 1) {
+        loss_terms_ = scalar.terms;
+      }
+    }
+  }
+
+  // The weights of the loss's terms, where they follow from the inputs.
+  void count_ahead() {
+    const std::optional<LossCounts> program = LossCounts::find(plan_, loss_terms_);
+    const std::optional<ScalarValues> counts =
+        program ? program->compute(
+                      request_.microbatches(),
+                      [&](int microbatch, const std::string& name) {
+                        return chunk_of(inputs_.at(name), request_.inputs.at(name), request_, microbatch);
+                      },
+                      [&](const graph::Value& value) { return engine_.load(value); })
+                : std::nullopt;
+    if (counts) {
+      set_weights(*counts);
+      request_.loss_weights = weights_;
+    }
+  }
+
+  void set_weights(const ScalarValues& counts) {
+    for (const plan::ScalarTerm& term : loss_terms_) {
+      weights_.push_back(term_weights(term, counts, request_.rows.size()));
+    }
+  }
+
+  void distribute() {
     for (int rank = 1; rank < pipeline_.size(); ++rank) {
       send_bundle(pipeline_, {bytes_of(to_json(request_).dump())}, rank, kRequestTag);
       std::vector<c10::IValue> values;
@@ -188,16 +248,8 @@ class Batch : public BatchDriver {
     return at::stack(values);
   }
 
-  // Every rank learns the weights of the loss's terms, from the counts of all microbatches wherever they are computed.
+  // Every rank learns the weights of the loss's terms, from the counts that the forwards left wherever they ran.
   void find_weights() {
-    const auto own = outputs_.find(request_.loss);
-    if (own != outputs_.end() && own->second.front().numel() != 1) {
-      throw_usage(
-          "the loss \"{}\" has shape {}, must have one element", request_.loss, c10::str(own->second.front().sizes()));
-    }
-    if (loss_terms_.empty()) {
-      return;
-    }
     const comm::ActionScope action(engine_.monitor(), "counts");
     std::set<std::string> counts;
     for (const plan::ScalarTerm& term : loss_terms_) {
@@ -229,9 +281,7 @@ class Batch : public BatchDriver {
         }
       }
     }
-    for (const plan::ScalarTerm& term : loss_terms_) {
-      weights_.push_back(term_weights(term, values, request_.rows.size()));
-    }
+    set_weights(values);
   }
 
   void gather_outputs(BatchResult& result) {
@@ -293,6 +343,7 @@ class Batch : public BatchDriver {
   Engine& engine_;
   const plan::Plan& plan_;
   const comm::Transport& pipeline_;
+  const StageObserver& observer_;
   BatchRequest request_;
   std::map<std::string, at::Tensor> inputs_;
   std::map<std::string, std::vector<at::Tensor>> outputs_;  // by microbatch
@@ -302,9 +353,14 @@ class Batch : public BatchDriver {
 
 }  // namespace
 
-BatchResult run_batch(Engine& engine, const NamedTensors& inputs, const RunOptions& options, const InputCheck& check) {
+BatchResult run_batch(
+    Engine& engine,
+    const NamedTensors& inputs,
+    const RunOptions& options,
+    const InputCheck& check,
+    const StageObserver& observer) {
   const c10::AutoGradMode no_grad(false);
-  return Batch(engine, inputs, options, check).run();
+  return Batch(engine, inputs, options, check, observer).run();
 }
 
 }  // namespace shardpipe::runtime

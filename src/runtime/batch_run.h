@@ -12,6 +12,9 @@ namespace shardpipe::runtime {
 /// Checks the inputs of one microbatch beyond what the graph says: throws Error(usage).
 using InputCheck = std::function<void(const std::map<std::string, at::Tensor>&)>;
 
+/// Sees what each forward of this rank's stages computed.
+using StageObserver = std::function<void(int stage, int microbatch, const StageValues& values)>;
+
 /// What a batch gave. Empty where it is not asked for, and on the ranks that do not get it.
 struct BatchResult {
   NamedTensors outputs;    ///< in the order of the graph's; numbers are tensors without dimensions
@@ -27,6 +30,10 @@ struct BatchResult {
 /// are over, counts of all microbatches being known before the first backward. Sums are in microbatch order. Throws
 /// Error(usage): see request_batch.
 BatchResult run_batch(
-    Engine& engine, const NamedTensors& inputs, const RunOptions& options, const InputCheck& check = {});
+    Engine& engine,
+    const NamedTensors& inputs,
+    const RunOptions& options,
+    const InputCheck& check = {},
+    const StageObserver& observer = {});
 
 }  // namespace shardpipe::runtime

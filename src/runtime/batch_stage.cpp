@@ -41,6 +41,12 @@ at::Tensor sum(const std::vector<at::Tensor>& tensors) {
 
 }  // namespace
 
+bool is_differentiable(const plan::Plan& plan, ValueId id, const at::Tensor& tensor) {
+  const graph::Value& value = plan.graph.values[static_cast<size_t>(id)];
+  return c10::isFloatingType(tensor.scalar_type()) && value.kind == ValueKind::parameter &&
+         plan.frozen.count(value.name) == 0;
+}
+
 size_t BatchStage::Peer::num_gradients() const {
   return std::accumulate(gradients.begin(), gradients.end(), size_t{0});
 }
@@ -99,10 +105,7 @@ void BatchStage::set_tensors(const std::map<ValueId, at::Tensor>& tensors) {
       continue;  // a state
     }
     const at::Tensor& tensor = held->second;
-    const graph::Value& value = plan_.graph.values[static_cast<size_t>(id)];
-    const bool differentiable = c10::isFloatingType(tensor.scalar_type()) && value.kind == ValueKind::parameter &&
-                                plan_.frozen.count(value.name) == 0;
-    if (!differentiable) {
+    if (!is_differentiable(plan_, id, tensor)) {
       executor_.set(id, tensor);
       continue;
     }
@@ -200,6 +203,11 @@ void BatchStage::forward(int number, BatchDriver& driver) {
     }
     outputs.emplace_back(name, std::move(value));
   }
+  StageValues computed(at.sent.begin(), at.sent.end());
+  for (const auto& [name, id] : outputs_) {
+    computed.emplace_back(id, executor_.get(id));
+  }
+  driver.computed(stage_, number, computed);
   driver.outputs(number, outputs);
   executor_.release_results();
 }
@@ -235,14 +243,12 @@ void BatchStage::receive_backward(int number) {
   }
 }
 
-void BatchStage::backward(int number, BatchDriver& driver) {
-  Microbatch& at = microbatch(number);
-  std::vector<at::Tensor> roots;
-  std::vector<at::Tensor> root_gradients;
+BatchStage::Roots BatchStage::take_roots(Microbatch& at, int number, BatchDriver& driver) const {
+  Roots roots;
   const auto add = [&](const at::Tensor& root, at::Tensor gradient) {
     if (root.requires_grad() && gradient.defined()) {
-      roots.push_back(root);
-      root_gradients.push_back(std::move(gradient));
+      roots.tensors.push_back(root);
+      roots.gradients.push_back(std::move(gradient));
     }
   };
   for (const auto& [name, tensor] : at.outputs) {
@@ -254,14 +260,13 @@ void BatchStage::backward(int number, BatchDriver& driver) {
       add(value.toTensor(), sum(gradients));
     }
   }
-  std::vector<at::Tensor> leaves = parameter_leaves_;
-  for (const auto& [id, list] : at.leaves) {
-    leaves.insert(leaves.end(), list.begin(), list.end());
-  }
-  torch::autograd::variable_list gradients(leaves.size());
-  if (!roots.empty() && !leaves.empty()) {
-    gradients = torch::autograd::grad(roots, leaves, root_gradients, false, false, /*allow_unused=*/true);
-  }
+  at.sent.clear();
+  at.outputs.clear();
+  at.gradients.clear();
+  return roots;
+}
+
+void BatchStage::add_parameter_gradients(const std::vector<at::Tensor>& gradients) {
   auto next = gradients.begin();
   for (ParameterGradient& parameter : parameters_) {
     for (at::Tensor& total : parameter.uses) {
@@ -271,14 +276,49 @@ void BatchStage::backward(int number, BatchDriver& driver) {
       ++next;
     }
   }
+}
+
+void BatchStage::backward(int number, BatchDriver& driver) {
+  Microbatch& at = microbatch(number);
+  const Roots roots = take_roots(at, number, driver);
+  std::vector<at::Tensor> leaves = parameter_leaves_;
+  for (const auto& [id, list] : at.leaves) {
+    leaves.insert(leaves.end(), list.begin(), list.end());
+  }
+  torch::autograd::variable_list gradients(leaves.size());
+  if (!roots.tensors.empty() && !leaves.empty()) {
+    gradients = torch::autograd::grad(roots.tensors, leaves, roots.gradients, false, false, /*allow_unused=*/true);
+  }
+  add_parameter_gradients(gradients);
+  auto next = gradients.begin() + static_cast<ptrdiff_t>(parameter_leaves_.size());
   for (const auto& [id, list] : at.leaves) {
     at.returned[id].assign(next, next + static_cast<ptrdiff_t>(list.size()));
     next += static_cast<ptrdiff_t>(list.size());
   }
   at.leaves.clear();
-  at.sent.clear();
-  at.outputs.clear();
-  at.gradients.clear();
+}
+
+void BatchStage::backward_inputs(int number, BatchDriver& driver) {
+  Microbatch& at = microbatch(number);
+  Roots roots = take_roots(at, number, driver);
+  std::vector<at::Tensor> received;
+  for (const auto& [id, list] : at.leaves) {
+    received.insert(received.end(), list.begin(), list.end());
+  }
+  at.split.emplace(std::move(roots.tensors), std::move(roots.gradients), received, parameter_leaves_);
+  const std::vector<at::Tensor> gradients = at.split->input_gradients();
+  auto next = gradients.begin();
+  for (const auto& [id, list] : at.leaves) {
+    at.returned[id].assign(next, next + static_cast<ptrdiff_t>(list.size()));
+    next += static_cast<ptrdiff_t>(list.size());
+  }
+  at.leaves.clear();
+}
+
+void BatchStage::backward_weights(int number) {
+  Microbatch& at = microbatch(number);
+  add_parameter_gradients(at.split->weight_gradients());
+  at.split.reset();
 }
 
 int64_t BatchStage::send_backward(int number) {

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "comm/transport.h"
@@ -10,6 +11,7 @@
 #include "plan/plan.h"
 #include "runtime/bundle.h"
 #include "runtime/driver.h"
+#include "runtime/split_backward.h"
 #include "runtime/use_sites.h"
 
 namespace shardpipe::runtime {
@@ -23,6 +25,9 @@ struct ParameterGradient {
   graph::ValueId parameter = graph::kNoValue;
   std::vector<at::Tensor> uses;
 };
+
+/// Whether a tensor of a plan is a parameter that a gradient can be asked for.
+bool is_differentiable(const plan::Plan& plan, graph::ValueId id, const at::Tensor& tensor);
 
 /// One stage's part of a batch of microbatches: forwards and, where asked for, backwards, and the messages between. All
 /// messages carry kinds and shapes. The backward of a stage is a graph of its own: what arrives is a leaf, and its
@@ -45,6 +50,9 @@ class BatchStage {
   int64_t send_forward(int microbatch);
   void receive_backward(int microbatch);
   void backward(int microbatch, BatchDriver& driver);
+  /// The same in two parts: first the gradients of what was received, later those of the parameters.
+  void backward_inputs(int microbatch, BatchDriver& driver);
+  void backward_weights(int microbatch);
   int64_t send_backward(int microbatch);
 
   /// Of all parameters of the stage, summed over the backwards that ran.
@@ -65,12 +73,20 @@ class BatchStage {
     std::vector<std::pair<std::string, at::Tensor>> outputs;      // that the loss may be among
     std::map<graph::ValueId, std::vector<at::Tensor>> gradients;  // of sent values, in the order of their sum
     std::map<graph::ValueId, std::vector<at::Tensor>> returned;   // of received values
+    std::optional<SplitBackward> split;                           // between its two parts
+  };
+  /// What a backward begins with: tensors, and their gradients.
+  struct Roots {
+    std::vector<at::Tensor> tensors;
+    std::vector<at::Tensor> gradients;
   };
 
   void find_peers();
   void set_tensors(const std::map<graph::ValueId, at::Tensor>& tensors);
   void set_received(Microbatch& at);
   void set_states();
+  Roots take_roots(Microbatch& at, int number, BatchDriver& driver) const;
+  void add_parameter_gradients(const std::vector<at::Tensor>& gradients);
   int tag(int microbatch, int from_stage, int to_stage, bool backward) const;
   Microbatch& microbatch(int number) { return microbatches_[static_cast<size_t>(number)]; }
 

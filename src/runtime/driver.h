@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "graph/size.h"
+#include "graph/graph.h"
 
 namespace shardpipe::runtime {
 
@@ -40,10 +40,15 @@ class TokenDriver : public StepDriver {
   virtual void advance(int microbatch) = 0;
 };
 
+/// Values that a stage computed for other stages, then outputs of the model.
+using StageValues = std::vector<std::pair<graph::ValueId, c10::IValue>>;
+
 /// The driver of a batch of microbatches, with backwards or without.
 class BatchDriver : public StepDriver {
  public:
   bool active(int /*microbatch*/) const override { return true; }
+  /// What a stage's forward computed for other stages and for the caller, if anybody wants to look at it.
+  virtual void computed(int /*stage*/, int /*microbatch*/, const StageValues& /*values*/) {}
   /// Whether the loss is, or is made of, this output.
   virtual bool differentiates(const std::string& output) const = 0;
   /// The loss's gradient with respect to the output of the microbatch; undefined for none.

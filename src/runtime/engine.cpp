@@ -154,8 +154,11 @@ void Engine::execute(const Action& action, TokenDriver& driver, StepStats& stats
       stats.wait_s += seconds_since(start);
       break;
     case ActionKind::B:
+    case ActionKind::I:
+    case ActionKind::W:
     case ActionKind::SEND_B:
     case ActionKind::RECV_B:
+    case ActionKind::REDUCE_GRAD:
       throw_internal("{} in a step of tokens", to_string(action));
   }
   // The lane's next step is known now: its values may come.
@@ -178,6 +181,14 @@ void Engine::execute(const Action& action, BatchDriver& driver, StepStats& stats
       stage.backward(action.microbatch, driver);
       stats.compute_s += seconds_since(start);
       return;
+    case ActionKind::I:
+      stage.backward_inputs(action.microbatch, driver);
+      stats.compute_s += seconds_since(start);
+      return;
+    case ActionKind::W:
+      stage.backward_weights(action.microbatch);
+      stats.compute_s += seconds_since(start);
+      return;
     case ActionKind::SEND_F:
       stats.bytes_sent += stage.send_forward(action.microbatch);
       return;
@@ -194,6 +205,7 @@ void Engine::execute(const Action& action, BatchDriver& driver, StepStats& stats
       return;
     case ActionKind::SEND_T:
     case ActionKind::RECV_T:
+    case ActionKind::REDUCE_GRAD:
       throw_internal("{} in a batch", to_string(action));
   }
 }

@@ -57,6 +57,8 @@ class Engine {
   std::vector<ParameterGradient> parameter_gradients(int stage) const;
 
   int64_t parameter_bytes() const { return plan_.parameter_bytes(stages_); }
+  /// A parameter or buffer of the plan, whether this rank holds it or not; as Weights::load.
+  at::Tensor load(const graph::Value& value) const { return weights_.load(value); }
   /// Bytes of the checkpoints' mappings that this process has touched.
   int64_t resident_weight_bytes() const { return weights_.resident_bytes(); }
 

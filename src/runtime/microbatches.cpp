@@ -182,7 +182,7 @@ int choose_chunks(const plan::Plan& plan, const BatchRequest& request, const Nam
   if (asked == 0) {
     // A program with fixed shapes takes the batch that it was made for; statistics are those of the whole batch.
     const bool whole = batch_dimension(plan.graph).empty() || writes_states(plan.graph);
-    return whole ? 1 : static_cast<int>(std::clamp<int64_t>(rows.value_or(1), 1, plan.layout.pp));
+    return whole ? 1 : static_cast<int>(std::clamp<int64_t>(rows.value_or(1), 1, plan.default_microbatches()));
   }
   const int64_t most = std::max<int64_t>(rows.value_or(1), 1);
   if (asked > most) {
@@ -343,6 +343,9 @@ Json to_json(const BatchRequest& request) {
   for (const auto& [name, rule] : request.outputs) {
     json["outputs"][name] = {rule.scalar, static_cast<int>(rule.merge.kind), rule.merge.dim};
   }
+  if (request.loss_weights) {
+    json["loss_weights"] = *request.loss_weights;
+  }
   return json;
 }
 
@@ -358,6 +361,9 @@ BatchRequest batch_request_from_json(const Json& json) {
     for (const auto& [name, rule] : json.at("outputs").items()) {
       request.outputs[name] = {rule.at(0), {static_cast<MergeRule::Kind>(rule.at(1).get<int>()), rule.at(2)}};
     }
+  }
+  if (json.contains("loss_weights")) {
+    request.loss_weights = json.at("loss_weights").get<std::vector<std::vector<double>>>();
   }
   return request;
 }

@@ -36,6 +36,8 @@ struct BatchRequest {
   std::map<std::string, JoinRule> outputs;
   std::string loss;
   bool outputs_on_last = false;
+  /// How much each microbatch counts in each term of the loss, where that is known before the first forward.
+  std::optional<std::vector<std::vector<double>>> loss_weights = {};
 
   int microbatches() const { return static_cast<int>(rows.size()); }
 };

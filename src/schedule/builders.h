@@ -1,29 +1,43 @@
 #pragma once
 
-#include <utility>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "schedule/action.h"
+#include "schedule/lower.h"
 
 namespace shardpipe::schedule {
 
-/// Fill-drain (GPipe), stage s on rank s mod num_ranks (0 = as many as stages): each rank runs the forwards of its
-/// stages, those of one stage in microbatch order, and, where asked for, after all of them the backwards, last stage
-/// first. Throws Error(usage) when a number is below 1.
+/// What a schedule is called on the command line: fill-drain, 1f1b, interleaved, looped-bfs, zb-h1, zb-v.
+const std::vector<std::string>& schedule_names();
+
+/// Stages a rank that a schedule has where nobody says how many: 2 of interleaved, looped-bfs and zb-v, else 1.
+int default_virtual_stages(std::string_view name);
+
+/// The rank of a stage: stage mod num_ranks; of zb-v, which has two stages a rank, stage or 2 num_ranks - 1 - stage.
+int rank_of_stage(std::string_view name, int stage, int num_ranks);
+
+/// The compute lists of a schedule, `virtual_stages` a rank. With `backward` false the forwards only, in the schedule's
+/// order, for any number of microbatches. Throws Error(usage) for an unknown name, numbers below 1 or too large, and
+/// numbers that the schedule does not have: stages a rank other than 1 of 1f1b and zb-h1 and other than 2 of zb-v, and,
+/// with backwards, interleaved with one stage a rank or with microbatches that are no multiple of the ranks.
+Schedule make_schedule(std::string_view name, int num_ranks, int virtual_stages, int num_microbatches, bool backward);
+
+/// make_schedule("fill-drain") for any number of stages, stage s on rank s mod num_ranks (0 = as many as stages).
+/// Throws Error(usage) when a number is below 1.
 Schedule fill_drain(int num_stages, int num_microbatches, bool backward = false, int num_ranks = 0);
 
-/// (producing stage, consuming stage): at least one value goes from the one to the other.
-using StageEdges = std::vector<std::pair<int, int>>;
-
-/// Compute lists -> compute and communication lists: RECV_F right before a forward with incoming edges, SEND_F right
-/// after one with outgoing edges, so that the next forward hides the transfer; RECV_B before a backward of a stage with
-/// outgoing edges, SEND_B after one with incoming edges.
-Schedule lower(const Schedule& compute, const StageEdges& edges);
-
-/// A step of generation: before each lane's forward every rank but the last stage's receives the tokens that its
-/// previous step chose (RECV_T); the last stage sends them right after its forward (SEND_T). The lists are run step
-/// after step; the first step has no RECV_T (`first`). Lanes of consecutive steps overlap since no rank waits for a
-/// lane other than the one it runs next.
-Schedule add_token_exchange(const Schedule& lowered, bool first);
+/// Time that every rank idles in one step, where all stages cost the same, F of the forward, I and W of the backward,
+/// and messages nothing; the makespan is v m (F + I + W) and this. NaN where the schedule has no closed form: zb-h1 and
+/// zb-v have one for F = I = W and enough microbatches. From: docs/guide/schedules.md.
+double closed_form_bubble(
+    std::string_view name,
+    int num_ranks,
+    int virtual_stages,
+    int num_microbatches,
+    double forward,
+    double input_gradient,
+    double weight_gradient);
 
 }  // namespace shardpipe::schedule

@@ -21,6 +21,15 @@ graph::Graph parse(const std::string& text) {
   return graph::parse("shardpipe-graph 1\n" + text, "test");
 }
 
+// Each stage alone.
+std::vector<std::vector<int>> groups_of(int stages) {
+  std::vector<std::vector<int>> groups;
+  for (int stage = 0; stage < stages; ++stage) {
+    groups.push_back({stage});
+  }
+  return groups;
+}
+
 // `sizes[i]` floats in layer i, one linear each.
 graph::Graph layers_of(const std::vector<int64_t>& sizes, const std::string& name = "layers.") {
   std::string head = "dimension n\ninput %0 \"x\": float32[n, 1]\n";
@@ -163,7 +172,7 @@ TEST(Balanced, IsOptimalForItsCosts) {
     CutPoints tried;
     const auto fits = [&] {
       for (int stage = 0; stage < stages && memory > 0; ++stage) {
-        if (held_bytes(graph, tried, stage, stages) > memory) {
+        if (held_bytes(graph, tried, {stage}) > memory) {
           return false;
         }
       }
@@ -177,7 +186,7 @@ TEST(Balanced, IsOptimalForItsCosts) {
     const CutPoints points = cut_balanced(graph, stages, costs, memory);
     EXPECT_EQ(points.size() + 1, static_cast<size_t>(stages));
     EXPECT_EQ(slowest(points, costs), best);
-    EXPECT_NO_THROW(check_memory(graph, points, stages, memory));
+    EXPECT_NO_THROW(check_memory(graph, points, groups_of(stages), memory));
   }
 }
 
@@ -208,21 +217,21 @@ TEST(Balanced, DoesNotCutThroughAWrittenState) {
 
 TEST(Memory, IsThatOfStagesHeldTogether) {
   const graph::Graph graph = layers_of({10, 20, 30, 40});
-  EXPECT_EQ(held_bytes(graph, {1, 2, 3}, 0, 2), 160);
-  EXPECT_EQ(held_bytes(graph, {1, 2, 3}, 1, 2), 240);
-  EXPECT_NO_THROW(check_memory(graph, {1, 2, 3}, 2, 240));
+  EXPECT_EQ(held_bytes(graph, {1, 2, 3}, {0, 2}), 160);
+  EXPECT_EQ(held_bytes(graph, {1, 2, 3}, {1, 3}), 240);
+  EXPECT_NO_THROW(check_memory(graph, {1, 2, 3}, {{0, 2}, {1, 3}}, 240));
   EXPECT_THAT(
       error_of([&] {
-        check_memory(graph, {1, 2, 3}, 2, 239);
+        check_memory(graph, {1, 2, 3}, {{0, 2}, {1, 3}}, 239);
       }).message(),
-      HasSubstr("stages 1, 3, … hold 240 bytes of weights, --memory is 239"));
+      HasSubstr("stages 1, 3 hold together 240 bytes of weights, --memory is 239"));
 }
 
 TEST(Memory, SaysWhatWouldFit) {
   const graph::Graph graph = layers_of({10, 10, 10, 100});  // 40, 40, 40 and 400 bytes
-  EXPECT_NO_THROW(check_memory(graph, {1}, 2, 480));
-  EXPECT_NO_THROW(check_memory(graph, {1}, 2, 0));
-  const Error other = error_of([&] { check_memory(graph, {1}, 2, 450); });
+  EXPECT_NO_THROW(check_memory(graph, {1}, {{0}, {1}}, 480));
+  EXPECT_NO_THROW(check_memory(graph, {1}, {{0}, {1}}, 0));
+  const Error other = error_of([&] { check_memory(graph, {1}, {{0}, {1}}, 450); });
   EXPECT_EQ(other.code(), ErrorCode::usage);
   EXPECT_THAT(other.message(), HasSubstr("stage 1 holds 480 bytes of weights, --memory is 450"));
   EXPECT_THAT(other.hint(), HasSubstr("--pp 2 can be cut into stages of 400 bytes at most: --split balanced fits"));

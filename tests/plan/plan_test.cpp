@@ -147,7 +147,7 @@ TEST(Plan, RefusesLayoutsBeforeAnythingIsLoaded) {
   const std::vector<Impossible> cases = {
       {[](PlanOptions& o) { o.layout.pp = 6; }, "6 stages (--pp) for a model of 5 layers"},
       {[](PlanOptions& o) { o.layout.virtual_stages = 3; }, "--pp 2 --virtual 3: 6 stages (--pp) for a model of 5"},
-      {[](PlanOptions& o) { o.layout.virtual_stages = 0; }, "--virtual is 0"},
+      {[](PlanOptions& o) { o.layout.virtual_stages = -1; }, "--virtual is -1"},
       {[](PlanOptions& o) { o.layout.profile = true; }, "--profile measures what --split balanced balances"},
       {[](PlanOptions& o) { o.layout.pp = 0; }, "--pp is 0"},
       {[](PlanOptions& o) { o.layout.tp = 2; }, "--tp 2 --dp 1"},

@@ -11,6 +11,7 @@
 #include "graph/verify.h"
 #include "random_model.h"
 #include "runtime/batch_run.h"
+#include "schedule/builders.h"
 #include "threads.h"
 
 namespace shardpipe::runtime {
@@ -22,14 +23,17 @@ int rounds(int count) {
 }
 
 // One stage a rank, or several where their number has divisors.
-plan::Plan plan_of(graph::Graph graph, partition::CutPoints cuts, int virtual_stages = 1) {
+plan::Plan plan_of(
+    graph::Graph graph, partition::CutPoints cuts, int virtual_stages = 1, const std::string& name = "fill-drain") {
   plan::Plan plan;
+  plan.layout.schedule = name;
   plan.layout.pp = (static_cast<int>(cuts.size()) + 1) / virtual_stages;
   plan.layout.virtual_stages = virtual_stages;
   plan.graph = std::move(graph);
   plan.scalars = plan::describe_scalars(plan.graph);
   plan.cuts = std::move(cuts);
   plan.stages = partition::cut(plan.graph, plan.cuts);
+  plan.place_stages();
   return plan;
 }
 
@@ -154,6 +158,20 @@ size_t uses_of(const graph::Graph& graph, const std::string& name) {
   return count;
 }
 
+// Those that can have so many ranks, stages a rank and microbatches with backwards (0: without).
+std::vector<std::string> schedules_for(int ranks, int virtual_stages, int microbatches) {
+  std::vector<std::string> names;
+  for (const std::string& name : schedule::schedule_names()) {
+    try {
+      schedule::make_schedule(name, ranks, virtual_stages, std::max(1, microbatches), microbatches > 0);
+      names.push_back(name);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::usage) << error.what();
+    }
+  }
+  return names;
+}
+
 void check(unsigned seed, int& refused) {
   const std::string reproduce = fmt::format("SHARDPIPE_SEED={} runtime_tests --gtest_filter=RandomModels.*", seed);
   test::RandomModel model(seed);
@@ -203,7 +221,10 @@ void check(unsigned seed, int& refused) {
     }
     plan::Plan plan;
     try {
-      plan = plan_of(model.graph, cuts, divisors[draw(divisors.size())]);
+      const int virtual_stages = divisors[draw(divisors.size())];
+      const std::vector<std::string> names = schedules_for(
+          static_cast<int>(cuts.size() + 1) / virtual_stages, virtual_stages, gradients ? chunks : 0);
+      plan = plan_of(model.graph, cuts, virtual_stages, names[draw(names.size())]);
     } catch (const Error& error) {
       ASSERT_EQ(error.code(), ErrorCode::usage) << error.what() << "\n" << reproduce;
       ++refused;
