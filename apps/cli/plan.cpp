@@ -49,6 +49,7 @@ int plan_command(Options& options) {
     options.explain.sizes.insert(size_of(text));
   }
   // Here --profile also tells what a layout costs whose cuts do not depend on it.
+  options.explain.name = options.run.model;
   options.explain.profile = planning.layout.profile;
   planning.layout.profile =
       planning.layout.profile && planning.layout.split == "balanced" && planning.layout.cuts.empty();
@@ -71,8 +72,7 @@ Action add_plan(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   app.add_option("--prompt-tokens", options->explain.prompt_tokens, "tokens of each prompt (default: 128)");
   app.add_option("--new-tokens", options->explain.new_tokens, "tokens generated after each (default: 32)");
-  add_repeatable(
-      app, "--size", options->sizes, "NAME=N: a named dimension, where there are no --inputs (repeatable)");
+  add_repeatable(app, "--size", options->sizes, "NAME=N: a named dimension, where there are no --inputs (repeatable)");
   app.add_option("--html", options->html, "also write a page with diagram, costs and timeline to this file");
   app.add_flag("--json", options->json, "print one JSON object");
   return [options](const Invocation&) { return plan_command(*options); };

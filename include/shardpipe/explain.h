@@ -14,6 +14,7 @@ namespace shardpipe {
 
 /// What a plan is explained for.
 struct ExplainOptions {
+  std::string name;      ///< what the model is called; empty = its folder or file
   bool profile = false;  ///< costs are measured: each step runs layer by layer in this process; needs the weights
   /// Rows of a request: prompts, or items of the batch. 0 = the example's, else one a microbatch of the layout.
   int64_t batch = 0;
@@ -34,7 +35,10 @@ class SHARDPIPE_API Explanation {
 
  private:
   friend SHARDPIPE_API Explanation explain(
-      const Model& model, const PlanOptions& options, const ExplainOptions& explain_options, const NamedTensors& inputs);
+      const Model& model,
+      const PlanOptions& options,
+      const ExplainOptions& explain_options,
+      const NamedTensors& inputs);
   std::shared_ptr<const Impl> impl_;
 };
 

@@ -38,10 +38,7 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options, con
     const bool generates = options.program == ModelProgram::generation && model.impl().is_folder();
     const std::optional<int64_t> start = generates ? model.decoder_start_token_id() : std::nullopt;
     PlanOptions chosen = options;
-    if (chosen.threads < 0) {
-      throw_usage("--threads is {}, must be at least 1", chosen.threads);
-    }
-    chosen.threads = chosen.threads == 0 ? default_threads(ranks.local_world_size()) : chosen.threads;
+    chosen.threads = threads_of_rank(options, ranks.local_world_size());
     result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{
         plan::make_plan(description, chosen, cost_function(tensors, chosen, example)),
         model.impl().input_check(options.program), model.impl().optional_inputs(options.program), tensors, start});

@@ -48,7 +48,9 @@ std::vector<plan::Step> generation_steps(const plan::Plan& plan, const ExplainOp
   size.rows = (rows + lanes - 1) / lanes;
   size.prompt_tokens = options.prompt_tokens;
   size.source_tokens = options.prompt_tokens;
-  size.capacity = options.prompt_tokens + options.new_tokens;
+  // A decoder with an encoder starts with one token.
+  const bool has_source = plan.graph.find("source_ids") != graph::kNoValue;
+  size.capacity = (has_source ? 1 : options.prompt_tokens) + options.new_tokens - 1;
   generation::StepExample prefill = generation::step_example(plan.graph, size);
   std::vector<plan::Step> steps = {{"prefill", lanes, 1, std::move(prefill.inputs), std::move(prefill.sizes)}};
   if (options.new_tokens > 1) {
@@ -125,8 +127,7 @@ class Pricing {
     const auto [found, made] = rates_.try_emplace(threads);
     if (made) {
       const bool chosen = plan_.kernels == "auto";
-      found->second =
-          plan::measure_rates(plan_.dtype, threads, chosen ? std::optional(plan_.choice) : std::nullopt);
+      found->second = plan::measure_rates(plan_.dtype, threads, chosen ? std::optional(plan_.choice) : std::nullopt);
     }
     return found->second;
   }
@@ -177,12 +178,9 @@ void check_missing(const std::string& missing, bool profile) {
 Explanation explain(
     const Model& model, const PlanOptions& options, const ExplainOptions& explain_options, const NamedTensors& inputs) {
   check(explain_options);
-  if (options.threads < 0) {
-    throw_usage("--threads is {}, must be at least 1", options.threads);
-  }
   PlanOptions chosen = options;
   chosen.program = program_of(model, options);
-  const auto threads = [&](int pp) { return options.threads > 0 ? options.threads : default_threads(pp); };
+  const auto threads = [&](int pp) { return threads_of_rank(options, pp); };
   chosen.threads = threads(options.layout.pp);
 
   plan::Forecast forecast;
@@ -217,7 +215,7 @@ Explanation explain(
   }
 
   Pricing pricing(plan, tensors, explain_options.profile);
-  forecast.model = model.folder().string();
+  forecast.model = explain_options.name.empty() ? model.folder().string() : explain_options.name;
   forecast.program = generates ? "generation" : "forward";
   forecast.profile = explain_options.profile;
   forecast.cores = num_cores();

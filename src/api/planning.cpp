@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <thread>
 
+#include "base/error.h"
 #include "generate/lanes.h"
 #include "plan/profile.h"
 
@@ -14,8 +15,11 @@ int num_cores() {
   return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-int default_threads(int local_ranks) {
-  return std::max(1, num_cores() / local_ranks);
+int threads_of_rank(const PlanOptions& options, int local_ranks) {
+  if (options.threads < 0) {
+    throw_usage("--threads is {}, must be at least 1", options.threads);
+  }
+  return options.threads > 0 ? options.threads : std::max(1, num_cores() / local_ranks);
 }
 
 bool has_caches(const plan::Plan& plan) {

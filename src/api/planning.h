@@ -10,8 +10,9 @@ namespace shardpipe {
 
 /// Cores of this host, at least 1.
 int num_cores();
-/// Threads of each of so many ranks of a host, at least 1.
-int default_threads(int local_ranks);
+/// Threads of each of so many ranks of a host: those asked for, or else an equal part of the cores, at least 1. Throws
+/// Error(usage) when a negative number is asked for.
+int threads_of_rank(const PlanOptions& options, int local_ranks);
 
 /// Whether the plan's program generates.
 bool has_caches(const plan::Plan& plan);

@@ -190,10 +190,9 @@ Costs cost_model(const Graph& graph, const graph::Dimensions& dimensions, const 
     }
     const double flops = static_cast<double>(graph::node_flops(graph, node, known));
     // A view neither computes nor moves anything.
-    costs.compute[n] =
-        is_cheap ? 0
-                 : rates.node_seconds +
-                       (flops > 0 ? flops / rates.flops_per_second + bytes / rates.bytes_per_second : 0);
+    costs.compute[n] = is_cheap ? 0
+                                : rates.node_seconds +
+                                      (flops > 0 ? flops / rates.flops_per_second + bytes / rates.bytes_per_second : 0);
   }
   for (size_t id = 0; id < graph.values.size(); ++id) {
     if (producer[id] < count && !cheap[id]) {
@@ -248,9 +247,8 @@ void check_memory(
   for (const std::vector<int>& stages : groups) {
     const int64_t bytes = memory_bytes > 0 ? held_bytes(graph, points, stages) : 0;
     if (bytes > memory_bytes) {
-      const std::string held = stages.size() == 1
-                                   ? fmt::format("stage {} holds", stages[0])
-                                   : fmt::format("stages {} hold together", fmt::join(stages, ", "));
+      const std::string held = stages.size() == 1 ? fmt::format("stage {} holds", stages[0])
+                                                  : fmt::format("stages {} hold together", fmt::join(stages, ", "));
       refuse_memory(
           graph, static_cast<int>(groups.size()), memory_bytes,
           fmt::format("{} {} bytes of weights, --memory is {}", held, bytes, memory_bytes));

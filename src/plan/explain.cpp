@@ -70,8 +70,8 @@ std::vector<StageReport> stage_reports(const Plan& plan, const Priced& priced) {
     report.stage = stage;
     report.rank = plan.rank_of_stage(stage);
     report.operators = std::ssize(graph.nodes);
-    report.repeated_operators = std::count_if(
-        graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) { return homes.at(node.id) > 1; });
+    report.repeated_operators =
+        std::count_if(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) { return homes.at(node.id) > 1; });
     report.parameters = parameters.count;
     report.parameter_bytes = parameters.bytes;
     report.weight_bytes = parameters.weight_bytes;

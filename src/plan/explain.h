@@ -24,22 +24,22 @@ struct Step {
   graph::Dimensions sizes;                   ///< of every named dimension, of one microbatch
 };
 
-/// Where a layer is and what it costs. A piece of a model that is in no layer has the names of its modules; a layer that
-/// a cut divides is there once a stage.
+/// Where a layer is and what it costs. A piece of a model that is in no layer has the names of its modules; a layer
+/// that a cut divides is there once a stage.
 struct LayerReport {
   std::string name;
   int stage = 0;
   int64_t parameters = 0;  ///< elements; a tied one in each layer that uses it
   int64_t parameter_bytes = 0;
-  std::vector<int64_t> flops;      ///< of one microbatch; by step, as are all lists of one entry a step
+  std::vector<int64_t> flops;     ///< of one microbatch; by step, as are all lists of one entry a step
   std::vector<double> forward_s;  ///< of one microbatch
 };
 
 struct StageReport {
   int stage = 0;
   int rank = 0;
-  int layers = 0;                         ///< that begin in it
-  std::string first_layer;                ///< of those with an operator in it; empty when there is none
+  int layers = 0;           ///< that begin in it
+  std::string first_layer;  ///< of those with an operator in it; empty when there is none
   std::string last_layer;
   int64_t operators = 0;
   int64_t repeated_operators = 0;  ///< of them cheap functions of the inputs that another stage computes too
@@ -66,10 +66,10 @@ struct RankReport {
 struct EdgeReport {
   int from_stage = 0;
   int to_stage = 0;
-  std::string value;   ///< "edge.57", the name in errors
-  std::string module;  ///< that computes it
-  std::string dtype;   ///< empty when not known before the run
-  std::string shape;   ///< "[tokens, 576]"; empty when not known
+  std::string value;                        ///< "edge.57", the name in errors
+  std::string module;                       ///< that computes it
+  std::string dtype;                        ///< empty when not known before the run
+  std::string shape;                        ///< "[tokens, 576]"; empty when not known
   std::vector<std::vector<int64_t>> sizes;  ///< the shape's extents
   std::vector<int64_t> bytes;               ///< of one microbatch
   std::vector<double> transfer_s;
@@ -93,10 +93,11 @@ struct StepReport {
   graph::Dimensions sizes;  ///< of one microbatch
   int microbatches = 1;
   int64_t count = 1;
-  int bottleneck = 0;  ///< the slowest stage
-  double balance = 1;  ///< mean of the stages' forward_s / the largest
-  double step_s = 0;   ///< of all microbatches through all stages
-  double bubble = 0;   ///< part of the ranks' time in a step without compute
+  int bottleneck = 0;               ///< the slowest stage
+  double balance = 1;               ///< mean of the stages' forward_s / the largest
+  double step_s = 0;                ///< from one to the next: predict_step()
+  double bubble = 0;                ///< part of the ranks' time in a step without compute
+  schedule::Simulation simulation;  ///< of one step that begins and ends with empty ranks
 };
 
 /// The same model on another number of ranks of this host, cut by the same policy.

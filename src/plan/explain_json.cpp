@@ -129,8 +129,9 @@ Json to_json(const Explanation& e) {
         {"stage", layer.stage},
         {"parameters", layer.parameters},
         {"parameter_bytes", layer.parameter_bytes}};
-    entry["steps"] = by_step(
-        e, [&](size_t i) { return Json{{"flops", layer.flops[i]}, {"forward_s", layer.forward_s[i]}}; });
+    entry["steps"] = by_step(e, [&](size_t i) {
+      return Json{{"flops", layer.flops[i]}, {"forward_s", layer.forward_s[i]}};
+    });
     return entry;
   });
   json["shared"] = list_of(e.shared, [](const SharedReport& tensor) {

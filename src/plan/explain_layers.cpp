@@ -83,8 +83,7 @@ std::vector<LayerReport> layer_reports(
   for (const size_t end : ends) {
     LayerReport report;
     report.name = name_of(graph, layers, begin, end);
-    report.stage =
-        static_cast<int>(std::upper_bound(plan.cuts.begin(), plan.cuts.end(), begin) - plan.cuts.begin());
+    report.stage = static_cast<int>(std::upper_bound(plan.cuts.begin(), plan.cuts.end(), begin) - plan.cuts.begin());
     for (const ValueId id : parameters_between(graph, begin, end)) {
       const graph::Value& value = graph.values[static_cast<size_t>(id)];
       const int64_t bytes = known_bytes(value, {});

@@ -106,8 +106,7 @@ std::vector<std::string> tail_words(const Explanation& e) {
 }
 
 std::string alternatives_words(const Explanation& e) {
-  return fmt::format(
-      "The same request on fewer ranks of this host{}", e.split == "cuts" ? ", split balanced" : "");
+  return fmt::format("The same request on fewer ranks of this host{}", e.split == "cuts" ? ", split balanced" : "");
 }
 
 }  // namespace shardpipe::plan

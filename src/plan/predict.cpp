@@ -61,8 +61,7 @@ std::vector<double> stage_seconds(const partition::CutPoints& points, const part
   for (size_t stage = 0; stage <= points.size(); ++stage) {
     const size_t end = stage == points.size() ? costs.compute.size() : points[stage];
     const auto first = costs.compute.begin();
-    seconds.push_back(
-        std::accumulate(first + static_cast<ptrdiff_t>(begin), first + static_cast<ptrdiff_t>(end), 0.0));
+    seconds.push_back(std::accumulate(first + static_cast<ptrdiff_t>(begin), first + static_cast<ptrdiff_t>(end), 0.0));
     begin = end;
   }
   return seconds;

@@ -18,8 +18,8 @@ namespace {
 constexpr int64_t kOut = 1024;
 constexpr int64_t kIn = 1024;
 constexpr int64_t kWeightBytes = int64_t{96} << 20;
-constexpr int64_t kManyRows = 128;
-constexpr int kManyWeights = 4;
+constexpr int64_t kManyRows = 64;
+constexpr int kManyWeights = 2;
 constexpr int kRounds = 3;
 constexpr int kSmallOperators = 500;
 constexpr int64_t kSmall = 64;  // elements: the call is what takes the time
@@ -37,8 +37,7 @@ double least_seconds(const F& f) {
   return std::max(least, 1e-9);
 }
 
-at::Tensor product(
-    const at::Tensor& x, const at::Tensor& weight, const std::optional<kernels::KernelChoice>& choice) {
+at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::optional<kernels::KernelChoice>& choice) {
   if (!choice || (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16)) {
     return at::linear(x, weight);
   }

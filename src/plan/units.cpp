@@ -13,7 +13,7 @@ constexpr std::array<const char*, 4> kSmall = {"s", "ms", "us", "ns"};
 
 // Three significant digits of a number from 1 to 1000.
 std::string digits(double number) {
-  return number >= 99.95 ? fmt::format("{:.0f}", number)
+  return number >= 99.95   ? fmt::format("{:.0f}", number)
          : number >= 9.995 ? fmt::format("{:.1f}", number)
                            : fmt::format("{:.2f}", number);
 }
