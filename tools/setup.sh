@@ -5,6 +5,7 @@
 #   model      models/SmolLM2-135M-Instruct
 #   sentences  models/all-MiniLM-L6-v2
 #   lint       clang-format and clang-tidy
+#   browser    Chromium, which the tests look at pages with
 #   fuzz       a Clang with libFuzzer; the tests do without where it cannot be had
 # Environment:
 #   VENV             virtual environment to use, made where missing (default: .venv)
@@ -20,7 +21,7 @@ python="$venv/bin/python"
 say() { echo "setup: $*" >&2; }
 fail() { say "$@"; exit 1; }
 
-need_python=no need_model=no need_sentences=no need_lint=no need_fuzz=no
+need_python=no need_model=no need_sentences=no need_lint=no need_browser=no need_fuzz=no
 for group in "$@"; do
   case "$group" in
     build) ;;
@@ -28,8 +29,9 @@ for group in "$@"; do
     model) need_python=yes need_model=yes ;;
     sentences) need_python=yes need_sentences=yes ;;
     lint) need_lint=yes ;;
+    browser) need_browser=yes ;;
     fuzz) need_fuzz=yes ;;
-    *) fail "unknown group '$group': build, python, model, sentences, lint or fuzz" ;;
+    *) fail "unknown group '$group': build, python, model, sentences, lint, browser or fuzz" ;;
   esac
 done
 
@@ -54,6 +56,9 @@ optional=("ccache command:ccache" "mold command:mold")  # make builds faster
 if [ "$need_lint" = yes ]; then
   required+=("clang-format command:clang-format" "clang-tidy command:clang-tidy")
 fi
+if [ "$need_browser" = yes ]; then
+  required+=("chromium commands:chromium chromium-browser google-chrome")
+fi
 if [ "$need_fuzz" = yes ]; then
   optional+=("clang command:clang++" "libclang-rt-dev clang_library:fuzzer")
 fi
@@ -61,9 +66,18 @@ if [ ! -x "$python" ] && { [ -z "${TORCH_DIR:-}" ] || [ "$need_python" = yes ]; 
   required+=("python3-venv python:ensurepip")
 fi
 
+any_command() {
+  local name
+  for name in "$@"; do
+    ! command -v "$name" >/dev/null || return 0
+  done
+  return 1
+}
+
 is_there() {
   case "$1" in
     command:*) command -v "${1#*:}" >/dev/null ;;
+    commands:*) any_command ${1#*:} ;;
     module:*) pkg-config --exists "${1#*:}" 2>/dev/null ;;
     header:*) [ -e "/usr/include/${1#*:}" ] || [ -e "/usr/local/include/${1#*:}" ] ;;
     clang_library:*) compgen -G "$(clang++ -print-resource-dir 2>/dev/null)/lib/*/libclang_rt.${1#*:}*" >/dev/null ;;

@@ -11,6 +11,9 @@ const std::vector<Command>& commands() {
       {"classify", "Labels of texts, or of pairs of texts, by a sequence classifier", add_classify},
       {"fill-mask", "What a masked language model puts in place of the mask token", add_fill_mask},
       {"plan", "What each rank of a layout holds, sends and takes, before anything runs", add_plan},
+      {"verify", "Compare a layout's answers with those of one process, stage by stage", add_verify},
+      {"simulate", "Time, idle time and memory of a schedule of pipeline stages, without running anything",
+       add_simulate},
       {"launch", "Start local ranks of a program, on one host or as one of several", add_launch},
       {"doctor", "Say what this machine and build can do", add_doctor},
   };

@@ -35,7 +35,9 @@ void add_run_options(CLI::App& app, RunOptions& options) {
       ->group("Layout")
       ->delimiter(',');
   app.add_option("--tp-plan", options.tp_plan, "JSON file that pins placements (not in this version)")->group("Layout");
-  app.add_option("--schedule", layout.schedule, "order of the work: fill-drain, 1f1b, interleaved, looped-bfs, zb-h1, zb-v or FILE.csv")
+  app.add_option(
+         "--schedule", layout.schedule,
+         "order of the work: fill-drain, 1f1b, interleaved, looped-bfs, zb-h1, zb-v or FILE.csv")
       ->group("Layout");
   app.add_option("--dtype", options.dtype, "float32, bfloat16 or float16 (default: config.json's)")->group("Run");
   app.add_option("--device", options.device, "cpu")->group("Run");
@@ -62,7 +64,10 @@ void check(RunOptions& options) {
   }
   const LayoutOptions& layout = options.plan.layout;
   for (const auto& [name, value] :
-       {std::pair("--pp", layout.pp), {"--tp", layout.tp}, {"--dp", layout.dp}, {"--virtual", std::max(layout.virtual_stages, 1)}}) {
+       {std::pair("--pp", layout.pp),
+        {"--tp", layout.tp},
+        {"--dp", layout.dp},
+        {"--virtual", std::max(layout.virtual_stages, 1)}}) {
     if (value < 1 || value > 65536) {
       throw_usage("{} is {}, must be 1 to 65536", name, value);
     }

@@ -111,6 +111,10 @@ std::vector<hf::OptionalInput> Model::Impl::optional_inputs(ModelProgram program
   return is_exported || trace_module ? std::vector<hf::OptionalInput>() : loaded(program).optional_inputs;
 }
 
+std::map<std::string, pt2::DimensionRange> Model::Impl::ranges() const {
+  return is_exported ? exported().ranges : std::map<std::string, pt2::DimensionRange>();
+}
+
 runtime::TensorSource Model::Impl::tensors() const {
   return trace_module ? module().tensors : runtime::TensorSource();
 }

@@ -36,6 +36,8 @@ struct Model::Impl {
   runtime::InputCheck input_check(ModelProgram program) const;
   /// Inputs of a call that may be left out.
   std::vector<hf::OptionalInput> optional_inputs(ModelProgram program) const;
+  /// Limits of an exported program's named dimensions.
+  std::map<std::string, pt2::DimensionRange> ranges() const;
   /// Where the tensors of a module come from, on every rank; empty for models in files.
   runtime::TensorSource tensors() const;
 
@@ -69,11 +71,13 @@ struct Engine::Impl {
         check(made.check),
         optional_inputs(made.optional_inputs),
         decoder_start(made.decoder_start),
+        tensors(made.tensors),
         engine(made.plan, runtime::seat_of(ranks), made.tensors) {}
   comm::World& world;
   runtime::InputCheck check;
   std::vector<hf::OptionalInput> optional_inputs;
   std::optional<int64_t> decoder_start;
+  runtime::TensorSource tensors;
   runtime::Engine engine;
 };
 

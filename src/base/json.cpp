@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
@@ -48,8 +49,8 @@ class Builder {
   // An open object or array. Nothing is added to those around it meanwhile, so that pointers into them hold.
   struct Level {
     Document* container;
-    Document* member = nullptr;                              // of an object: where the value of the last key goes
-    std::unordered_map<std::string, size_t> positions = {};  // of a large ordered object: its keys
+    Document* member = nullptr;  // of an object: where the value of the last key goes
+    std::unique_ptr<std::unordered_map<std::string, size_t>> positions = {};  // of a large ordered object: its keys
   };
 
   static std::pair<Document*, bool> find_or_add(Level& level, const std::string& name) {
@@ -60,10 +61,13 @@ class Builder {
         const auto [member, added] = object.emplace(name, nullptr);
         return {&member->second, added};
       }
-      for (size_t i = level.positions.size(); i < object.size(); ++i) {
-        level.positions.emplace(object.data()[i].first, i);
+      if (!level.positions) {
+        level.positions = std::make_unique<std::unordered_map<std::string, size_t>>();
       }
-      const auto [position, added] = level.positions.emplace(name, object.size());
+      for (size_t i = level.positions->size(); i < object.size(); ++i) {
+        level.positions->emplace(object.data()[i].first, i);
+      }
+      const auto [position, added] = level.positions->emplace(name, object.size());
       if (added) {
         object.emplace_back(name, nullptr);
       }
@@ -97,7 +101,7 @@ class Builder {
     if (open_.size() == static_cast<size_t>(limits_.depth)) {
       throw_input("JSON nested deeper than {} levels in {}", limits_.depth, where_);
     }
-    open_.push_back({place(std::move(v))});
+    open_.push_back(Level{place(std::move(v))});
     return true;
   }
 

@@ -18,14 +18,13 @@ using graph::ValueId;
 
 // What keeps indices indices: views, copies, conversions, and what picks some of them.
 constexpr std::array<std::string_view, 24> kCarriers = {
-    "aten::view",    "aten::reshape",   "aten::_unsafe_view", "aten::squeeze",   "aten::unsqueeze", "aten::clone",
-    "aten::to",      "aten::_to_copy",  "aten::contiguous",   "aten::alias",     "aten::flatten",   "aten::permute",
-    "aten::slice",   "aten::select",    "aten::expand",       "aten::transpose", "aten::t",         "aten::detach",
-    "aten::flip",    "aten::narrow",    "aten::cat",          "aten::stack",     "aten::repeat",    "aten::masked_fill"};
+    "aten::view",  "aten::reshape",  "aten::_unsafe_view", "aten::squeeze",   "aten::unsqueeze", "aten::clone",
+    "aten::to",    "aten::_to_copy", "aten::contiguous",   "aten::alias",     "aten::flatten",   "aten::permute",
+    "aten::slice", "aten::select",   "aten::expand",       "aten::transpose", "aten::t",         "aten::detach",
+    "aten::flip",  "aten::narrow",   "aten::cat",          "aten::stack",     "aten::repeat",    "aten::masked_fill"};
 
 bool carries(const Node& node) {
-  return node.op &&
-         std::find(kCarriers.begin(), kCarriers.end(), node.op->operator_name().name) != kCarriers.end();
+  return node.op && std::find(kCarriers.begin(), kCarriers.end(), node.op->operator_name().name) != kCarriers.end();
 }
 
 std::optional<int64_t> extent(const Graph& graph, const graph::Argument& argument, int64_t dim) {

@@ -17,8 +17,8 @@ namespace shardpipe::plan {
 std::map<std::string, int64_t> index_limits(const graph::Graph& graph);
 
 /// Inputs that a graph can be tried with, in its order: normally distributed numbers, integers below the input's limit
-/// (2 where `limits` has none), booleans; an integer that is no tensor is `dimensions`' where its shape says so, else 2.
-/// `dimensions` has all named ones. The same for the same seed.
+/// (2 where `limits` has none), booleans; an integer that is no tensor is `dimensions`' where its shape says so,
+/// else 2. `dimensions` has all named ones. The same for the same seed.
 std::vector<std::pair<std::string, at::Tensor>> random_inputs(
     const graph::Graph& graph,
     const graph::Dimensions& dimensions,

@@ -1,7 +1,7 @@
 #include "runtime/loss_counts.h"
 
-#include <ATen/core/enum_tag.h>
 #include <ATen/Functions.h>
+#include <ATen/core/enum_tag.h>
 
 #include <algorithm>
 #include <set>
@@ -23,8 +23,8 @@ constexpr const char* kSizePrefix = "size of %";
 
 // A size that follows from the named dimensions: the number of elements, or one extent, of a value of known shape.
 std::optional<graph::Size> known_size(const Graph& graph, const Node& node) {
-  if (!node.op || (node.op->operator_name().name != "aten::sym_numel" &&
-                   node.op->operator_name().name != "aten::sym_size")) {
+  if (!node.op ||
+      (node.op->operator_name().name != "aten::sym_numel" && node.op->operator_name().name != "aten::sym_size")) {
     return std::nullopt;
   }
   const ValueId* self = node.arguments[0].as_value();
@@ -209,9 +209,9 @@ std::optional<ScalarValues> LossCounts::compute(
     for (const graph::Output& output : graph_.outputs) {
       const c10::IValue& value = executor.get(output.value);
       counts[output.name].push_back(
-          value.isTensor() ? value.toTensor().reshape({}).to(at::kDouble)
-                           : at::scalar_tensor(value.isInt() ? static_cast<double>(value.toInt()) : value.toDouble(),
-                                               at::kDouble));
+          value.isTensor()
+              ? value.toTensor().reshape({}).to(at::kDouble)
+              : at::scalar_tensor(value.isInt() ? static_cast<double>(value.toInt()) : value.toDouble(), at::kDouble));
     }
     executor.release_results();
   }

@@ -45,7 +45,9 @@ double difference(const c10::IValue& actual, const c10::IValue& expected) {
   constexpr double kNoNumber = std::numeric_limits<double>::infinity();
   if (!actual.isTensor() || !expected.isTensor()) {
     const bool numbers = actual.isScalar() && expected.isScalar();
-    return numbers ? std::abs(number_of(actual) - number_of(expected)) : actual.isNone() == expected.isNone() ? 0 : kNoNumber;
+    return numbers                                ? std::abs(number_of(actual) - number_of(expected))
+           : actual.isNone() == expected.isNone() ? 0
+                                                  : kNoNumber;
   }
   const at::Tensor a = actual.toTensor();
   const at::Tensor b = expected.toTensor();
@@ -81,8 +83,7 @@ void gather(const Engine& engine, int microbatches, Computed& computed) {
       if (engine.rank() == rank) {
         send_bundle(engine.pipeline(), computed.at({stage, m}), 0, kStageTag);
       } else if (engine.rank() == 0) {
-        for (Received& received :
-             receive_bundle(engine.pipeline(), values_of(plan, stage).size(), rank, kStageTag)) {
+        for (Received& received : receive_bundle(engine.pipeline(), values_of(plan, stage).size(), rank, kStageTag)) {
           computed[{stage, m}].push_back(std::move(received.value));
         }
       }
@@ -113,8 +114,7 @@ class Reference {
   void run(int microbatch) {
     for (const ValueId id : plan_.graph.inputs) {
       const graph::Value& value = plan_.graph.values[static_cast<size_t>(id)];
-      const at::Tensor chunk =
-          chunk_of(inputs_.at(value.name), request_.inputs.at(value.name), request_, microbatch);
+      const at::Tensor chunk = chunk_of(inputs_.at(value.name), request_.inputs.at(value.name), request_, microbatch);
       executor_.set(id, graph::as_value(chunk, value.type));
     }
     executor_.run();
@@ -156,11 +156,7 @@ std::string place_of(const graph::Graph& graph, ValueId id) {
 }  // namespace
 
 std::vector<StageCheck> verify_batch(
-    Engine& engine,
-    const NamedTensors& inputs,
-    const RunOptions& options,
-    const InputCheck& check,
-    const Load& load) {
+    Engine& engine, const NamedTensors& inputs, const RunOptions& options, const InputCheck& check, const Load& load) {
   const plan::Plan& plan = engine.plan();
   const c10::AutoGradMode no_grad(false);
   Computed computed;

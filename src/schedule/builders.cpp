@@ -1,9 +1,9 @@
 #include "schedule/builders.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <limits>
 
 #include "base/error.h"
 #include "schedule/orders.h"

@@ -86,11 +86,11 @@ class ExportedTest(unittest.TestCase):
     def outputs(self):
         return load_file(self.root / "out.safetensors")
 
-    def compare(self, name, pp, chunks, split="even", virtual=1):
+    def compare(self, name, pp, chunks, split="even", virtual=1, schedule="fill-drain"):
         """Outputs and gradients of a layout to the bit. With several microbatches the gradients of a repeated parameter are
         sums of the same addends in another order: (addends - 1) roundings of at most eps / 2 of the largest sum in each."""
         expected, loss, gradients, magnitudes = self.python(name, chunks)
-        layout = ["--pp", pp, "--virtual", virtual, "--chunks", chunks, "--split", split, "--kernels", "reference"]
+        layout = ["--pp", pp, "--virtual", virtual, "--chunks", chunks, "--split", split, "--kernels", "reference", "--schedule", schedule]
         grads = self.root / "grads.safetensors"
         report = self.shardpipe(name, *layout, "--loss", "loss", "--grads", grads)
         several = {"virtual": virtual} if virtual > 1 else {}

@@ -27,6 +27,26 @@ class Models(ExportedTest):
             with self.subTest(model=name):
                 self.compare(name, 2, 3, "balanced", virtual=2)
 
+    def test_every_schedule(self):
+        """The order of the work, and a backward in two parts, change no bit."""
+        layouts = (("1f1b", 3, 1, 5), ("zb-h1", 3, 1, 5), ("interleaved", 2, 2, 4), ("looped-bfs", 2, 2, 5), ("zb-v", 2, 2, 5))
+        for name in self.MODELS if cli.SCALE > 1 else ("mlp", "tied", "cnn_train", "unet", "llama"):
+            for schedule, pp, virtual, chunks in layouts:
+                with self.subTest(model=name, schedule=schedule):
+                    self.compare(name, pp, chunks, "balanced", virtual, schedule)
+
+    def test_schedule_of_a_file(self):
+        """Compute-only, two stages on the first rank; then the same with messages, as torch.distributed.pipelining has them."""
+        file = self.root / "schedule.csv"
+        for text in (
+            "0F0,1F0,0F1,1F1,1B0,0B0,1B1,0B1\n2F0,2F1,3F0,3B0,2B0,3F1,3B1,2B1\n",
+            "0F0,1F0,1SEND_F0,0F1,1F1,1SEND_F1,1RECV_B0,1B0,0B0,1RECV_B1,1B1,0B1\n"
+            "2RECV_F0,2F0,2RECV_F1,2F1,3F0,3B0,2B0,2SEND_B0,3F1,3B1,2B1,2SEND_B1\n",
+        ):
+            file.write_text(text)
+            with self.subTest(text=text):
+                self.compare("mlp", 2, 2, "balanced", 2, file)
+
     def test_forward_alone(self):
         """What LibTorch computes without gradients may differ in the last bits: both sides without."""
         for name in self.MODELS:

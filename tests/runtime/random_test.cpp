@@ -222,8 +222,8 @@ void check(unsigned seed, int& refused) {
     plan::Plan plan;
     try {
       const int virtual_stages = divisors[draw(divisors.size())];
-      const std::vector<std::string> names = schedules_for(
-          static_cast<int>(cuts.size() + 1) / virtual_stages, virtual_stages, gradients ? chunks : 0);
+      const std::vector<std::string> names =
+          schedules_for(static_cast<int>(cuts.size() + 1) / virtual_stages, virtual_stages, gradients ? chunks : 0);
       plan = plan_of(model.graph, cuts, virtual_stages, names[draw(names.size())]);
     } catch (const Error& error) {
       ASSERT_EQ(error.code(), ErrorCode::usage) << error.what() << "\n" << reproduce;

@@ -111,6 +111,13 @@ class SystemPackagesTest(SetupTest):
         self.assertEqual(self.machine.calls(), [])
         self.refused(self.machine.setup("lint"), "clang-format clang-tidy")
 
+    def test_any_browser_will_do(self):
+        self.machine.install_everything()
+        torch = self.machine.fake_torch()
+        self.refused(self.machine.setup("browser", TORCH_DIR=torch), "apt-get install chromium\n")
+        self.machine.stub("google-chrome", "")
+        self.assertEqual(self.done(self.machine.setup("browser", TORCH_DIR=torch)), "")
+
     def test_no_apt_lists_what_is_missing(self):
         self.refused(self.machine.setup(STUB_UID="0"), f"apt-get install {self.NAMES}")
 

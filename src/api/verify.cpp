@@ -1,0 +1,195 @@
+#include "shardpipe/verify.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "api/impl.h"
+#include "base/error.h"
+#include "frontend/hf/inputs.h"
+#include "generate/session.h"
+#include "plan/example.h"
+#include "runtime/verify.h"
+
+namespace shardpipe {
+namespace {
+
+// A plan's tensors as another model of the same structure has them.
+struct OtherWeights {
+  OtherWeights(const plan::Plan& made, const Model& model, ModelProgram program) : plan(made) {
+    plan::ModelDescription description = model.impl().describe(program);
+    plan.checkpoints = std::move(description.checkpoints);
+    plan.weights = std::move(description.weights);
+    tensors = model.impl().tensors();
+  }
+  plan::Plan plan;
+  runtime::TensorSource tensors;
+};
+
+std::pair<std::string, std::string> modules_of(const plan::Plan& plan, int stage) {
+  std::pair<std::string, std::string> found;
+  for (const graph::Node& node : plan.stages.graphs[static_cast<size_t>(stage)].nodes) {
+    if (!node.module.empty()) {
+      found.first = found.first.empty() ? node.module : found.first;
+      found.second = node.module;
+    }
+  }
+  return found;
+}
+
+// The plan in one process, without cuts.
+plan::Plan uncut(const plan::Plan& plan) {
+  plan::Plan whole = plan;
+  whole.layout.pp = 1;
+  whole.layout.virtual_stages = 1;
+  whole.layout.schedule = "fill-drain";
+  whole.schedule_csv.clear();
+  whole.cuts.clear();
+  whole.stages = partition::cut(whole.graph, whole.cuts);
+  whole.place_stages();
+  return whole;
+}
+
+void compare(const GenerateResult& actual, const GenerateResult& expected, Verification& found) {
+  for (size_t row = 0; row < expected.outputs.size(); ++row) {
+    const Output& a = actual.outputs[row];
+    const Output& b = expected.outputs[row];
+    ++found.prompts;
+    const size_t count = std::max(a.token_ids.size(), b.token_ids.size());
+    for (size_t i = 0; i < count; ++i, ++found.tokens) {
+      if (i >= a.token_ids.size() || i >= b.token_ids.size() || a.token_ids[i] != b.token_ids[i]) {
+        const auto text = [&](const Output& output) {
+          return i < output.token_ids.size() ? std::to_string(output.token_ids[i]) : std::string("the end");
+        };
+        if (found.token_difference.empty()) {
+          found.token_difference =
+              fmt::format("token {} of prompt {} is {}, in one process {}", i + 1, row + 1, text(a), text(b));
+        }
+        break;
+      }
+      const double difference = std::abs(a.logprobs[i] - b.logprobs[i]);
+      found.largest_logprob = std::isnan(difference) && std::isnan(a.logprobs[i]) == std::isnan(b.logprobs[i])
+                                  ? found.largest_logprob
+                                  : std::max(found.largest_logprob, std::isnan(difference) ? HUGE_VAL : difference);
+    }
+  }
+}
+
+}  // namespace
+
+bool Verification::equal() const {
+  return token_difference.empty() && largest_logprob == 0 &&
+         std::all_of(stages.begin(), stages.end(), [](const auto& stage) { return stage.equal(); });
+}
+
+std::string Verification::summary() const {
+  for (const StageVerification& stage : stages) {
+    if (!stage.equal()) {
+      return fmt::format(
+          "stage {} on rank {} ({} to {}) differs from one process: {} of {} values, the largest difference is {:.3g} "
+          "in {}, at most {:g} is right",
+          stage.stage, stage.rank, stage.first_module, stage.last_module, stage.differing, stage.values, stage.largest,
+          stage.worst, stage.bound);
+    }
+  }
+  if (!token_difference.empty()) {
+    return token_difference;
+  }
+  return largest_logprob == 0
+             ? ""
+             : fmt::format(
+                   "log probabilities differ from one process's by up to {:.3g}, they must be equal", largest_logprob);
+}
+
+Verification verify(Engine& engine, const NamedTensors& inputs, const RunOptions& options, const Model* reference) {
+  Engine::Impl& impl = engine.impl();
+  const plan::Plan& plan = impl.engine.plan();
+  NamedTensors given = inputs;
+  hf::add_optional_inputs(impl.optional_inputs, given);
+  std::optional<OtherWeights> other;
+  std::optional<runtime::Weights> weights;
+  std::function<at::Tensor(const graph::Value&)> load;
+  if (reference != nullptr && impl.engine.rank() == 0) {
+    const bool masked = plan.graph.find("attention_mask") != graph::kNoValue;
+    other.emplace(plan, *reference, masked ? ModelProgram::forward_with_mask : ModelProgram::forward);
+    weights.emplace(other->plan, other->tensors);
+    load = [&](const graph::Value& value) { return weights->load(value); };
+  }
+  Verification found;
+  const std::vector<runtime::StageCheck> checks = runtime::verify_batch(impl.engine, given, options, impl.check, load);
+  for (const runtime::StageCheck& check : checks) {
+    const auto [first, last] = modules_of(plan, check.stage);
+    found.stages.push_back(
+        {check.stage, plan.rank_of_stage(check.stage), first, last, check.values, check.differing, check.largest, 0,
+         check.worst});
+  }
+  return found;
+}
+
+Verification verify(
+    Engine& engine,
+    const std::vector<std::vector<int64_t>>& prompts,
+    const GenerateOptions& options,
+    const Model* reference) {
+  Engine::Impl& impl = engine.impl();
+  GenerateOptions compared = options;
+  compared.logprobs = true;
+  const GenerateResult actual = generate(engine, prompts, compared);
+  Verification found;
+  if (impl.engine.rank() != 0) {
+    return found;
+  }
+  const comm::ActionScope action(impl.engine.monitor(), "verify");
+  plan::Plan whole = uncut(impl.engine.plan());
+  runtime::TensorSource tensors = impl.tensors;
+  if (reference != nullptr) {
+    OtherWeights other(whole, *reference, ModelProgram::generation);
+    whole = std::move(other.plan);
+    tensors = std::move(other.tensors);
+  }
+  runtime::Engine alone(whole, {0, comm::Transport(), &impl.engine.monitor()}, tensors);
+  const GenerateResult expected =
+      generation::generate(alone, generation::Request{prompts, impl.decoder_start, compared, actual.lanes, {}}, {});
+  found.chunks = actual.lanes;
+  compare(actual, expected, found);
+  return found;
+}
+
+NamedTensors example_inputs(const Plan& plan, const Model& model, int64_t rows, uint64_t seed) {
+  const graph::Graph& graph = plan.impl().plan.graph;
+  const std::map<std::string, pt2::DimensionRange> ranges = model.impl().ranges();
+  const std::string batch = runtime::batch_dimension(graph);
+  const std::map<std::string, int64_t> limits = plan::index_limits(graph);
+  std::string refused;
+  for (const int64_t size : std::array<int64_t, 10>{8, 4, 16, 2, 12, 32, 3, 64, 224, 1}) {
+    graph::Dimensions dimensions;
+    for (const std::string& name : graph.dimensions) {
+      const auto range = ranges.find(name);
+      int64_t value = name == batch ? rows : size;
+      if (range != ranges.end()) {
+        value = std::max(value, range->second.min);
+        value = range->second.max ? std::min(value, *range->second.max) : value;
+      }
+      dimensions[name] = value;
+    }
+    NamedTensors inputs = plan::random_inputs(graph, dimensions, limits, seed);
+    try {
+      if (plan.impl().check) {
+        plan.impl().check({inputs.begin(), inputs.end()});
+      }
+      return inputs;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::usage) {
+        throw;
+      }
+      refused = error.message();
+    }
+  }
+  throw Error(
+      ErrorCode::usage, fmt::format("the program refuses the inputs that were made for it: {}", refused),
+      "give inputs: --inputs FILE.safetensors");
+}
+
+}  // namespace shardpipe
