@@ -10,6 +10,7 @@ const std::vector<Command>& commands() {
       {"run", "One forward of any model, and its backward, with tensors from a file to a file", add_run},
       {"classify", "Labels of texts, or of pairs of texts, by a sequence classifier", add_classify},
       {"fill-mask", "What a masked language model puts in place of the mask token", add_fill_mask},
+      {"plan", "What each rank of a layout holds, sends and takes, before anything runs", add_plan},
       {"verify", "Compare a layout's answers with those of one process, stage by stage", add_verify},
       {"simulate", "Time, idle time and memory of a schedule of pipeline stages, without running anything",
        add_simulate},

@@ -31,6 +31,7 @@ Action add_generate(CLI::App& app);
 Action add_run(CLI::App& app);
 Action add_classify(CLI::App& app);
 Action add_fill_mask(CLI::App& app);
+Action add_plan(CLI::App& app);
 Action add_verify(CLI::App& app);
 Action add_simulate(CLI::App& app);
 Action add_launch(CLI::App& app);

@@ -1,5 +1,7 @@
 #include "layout_options.h"
 
+#include <ATen/core/Tensor.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -100,6 +102,12 @@ Model open_model(const RunOptions& options, const std::string& weights) {
         "export it in that type");
   }
   return Model::from_exported(options.model, weights);
+}
+
+ModelProgram forward_program(const NamedTensors& inputs) {
+  const bool masked =
+      std::any_of(inputs.begin(), inputs.end(), [](const auto& input) { return input.first == "attention_mask"; });
+  return masked ? ModelProgram::forward_with_mask : ModelProgram::forward;
 }
 
 bool must_launch(const RunOptions& options) {

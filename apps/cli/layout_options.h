@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "shardpipe/model.h"
 #include "shardpipe/options.h"
+#include "shardpipe/tensors.h"
 
 namespace shardpipe::cli {
 
@@ -34,6 +35,9 @@ void check(RunOptions& options);
 /// The model that --model names: a Hugging Face folder, or an exported program with `weights` beside it. Throws
 /// Error(usage) for what does not go together.
 Model open_model(const RunOptions& options, const std::string& weights);
+
+/// The program that takes these inputs: of a Hugging Face folder one forward pass, with a mask where there is one.
+ModelProgram forward_program(const NamedTensors& inputs);
 
 /// Whether the process must start the ranks itself: the layout has several and nobody started this process as one.
 bool must_launch(const RunOptions& options);

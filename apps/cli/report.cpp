@@ -2,10 +2,12 @@
 
 #include <fmt/format.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 #include "base/error.h"
 
@@ -19,6 +21,14 @@ void write(const std::string& text) {
 
 void write_json(const Json& report) {
   write(report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+void check_output(const std::string& option, const std::string& file) {
+  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
+  if (::access(folder.c_str(), W_OK) != 0 || std::filesystem::is_directory(file)) {
+    throw Error(
+        ErrorCode::io, fmt::format("{} {} cannot be written", option, file), "name a file in a folder of yours");
+  }
 }
 
 Json layout_report(const Plan& plan, int chunks) {

@@ -14,6 +14,9 @@ void write(const std::string& text);
 /// A whole answer in one line; bytes that are no UTF-8 are replaced.
 void write_json(const Json& report);
 
+/// Throws Error(io) when the file that an option names cannot be written: before the work, not after it.
+void check_output(const std::string& option, const std::string& file);
+
 /// {"pp", "tp", "dp", "chunks"}, and "virtual" where a rank has several stages.
 Json layout_report(const Plan& plan, int chunks);
 

@@ -1,7 +1,6 @@
 #include <ATen/core/Tensor.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
@@ -82,14 +81,6 @@ shardpipe::RunOptions batch_options(const Options& options) {
   return batch;
 }
 
-void check_output(const std::string& option, const std::string& file) {
-  const std::filesystem::path folder = std::filesystem::absolute(file).parent_path();
-  if (::access(folder.c_str(), W_OK) != 0 || std::filesystem::is_directory(file)) {
-    throw Error(
-        ErrorCode::io, fmt::format("{} {} cannot be written", option, file), "name a file in a folder of yours");
-  }
-}
-
 Json describe(const NamedTensors& tensors) {
   Json list = Json::array();
   for (const auto& [name, tensor] : tensors) {
@@ -132,9 +123,7 @@ int run_command(Options& options, const Invocation& invocation) {
   }
   PlanOptions planning = options.run.plan;
   planning.gradients = !options.loss.empty();
-  const bool masked =
-      std::any_of(inputs.begin(), inputs.end(), [](const auto& i) { return i.first == "attention_mask"; });
-  planning.program = masked ? ModelProgram::forward_with_mask : ModelProgram::forward;
+  planning.program = forward_program(inputs);
   const Plan plan = make_plan(model, world, planning, inputs);
   Engine engine(plan, world);
   const double load_s = now_s() - invocation.start_s;

@@ -1,9 +1,11 @@
-// Times generation in one process after a warm-up, as bench/e2e/compare.py asks: one JSON object a repetition. Started
-// once a rank when the layout has several.
+// Times generation, or one forward, in one process after a warm-up, as bench/e2e/compare.py and predict.py ask: one
+// JSON object a repetition. Started once a rank when the layout has several.
+#include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 #include <malloc.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -24,6 +26,33 @@ std::vector<std::vector<int64_t>> make_prompts(int rows, int length, int64_t voc
   return prompts;
 }
 
+// Forward passes of a batch, all prompts of one length.
+void time_forward(
+    shardpipe::World& world,
+    shardpipe::Engine& engine,
+    const std::vector<std::vector<int64_t>>& prompts,
+    int repetitions) {
+  shardpipe::NamedTensors inputs;
+  if (world.rank() == 0) {
+    std::vector<int64_t> ids;
+    for (const std::vector<int64_t>& prompt : prompts) {
+      ids.insert(ids.end(), prompt.begin(), prompt.end());
+    }
+    inputs.emplace_back("input_ids", at::tensor(ids, at::kLong).view({std::ssize(prompts), -1}));
+  }
+  for (int i = 0; i <= repetitions; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    const shardpipe::RunResult result = engine.run(inputs);
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    if (i > 0 && world.rank() == 0) {
+      fmt::print(
+          R"({{"rank": 0, "run_s": {}, "chunks": {}}})"
+          "\n",
+          passed.count(), result.chunks);
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -34,6 +63,7 @@ int main(int argc, char** argv) {
   int rows = 1;
   int length = 128;
   int repetitions = 3;
+  bool forward = false;
   GenerateOptions generation{.max_new_tokens = 33};
   CLI::App app("Times generation");
   app.add_option("--model", folder)->required();
@@ -47,17 +77,22 @@ int main(int argc, char** argv) {
   app.add_option("--length", length);
   app.add_option("--new-tokens", generation.max_new_tokens);
   app.add_option("--repetitions", repetitions);
+  app.add_flag("--forward", forward);
   CLI11_PARSE(app, argc, argv);
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
   try {
     World world = World::from_environment();
     const Model model = Model::from_folder(folder, dtype);
+    options.program = forward ? ModelProgram::forward : ModelProgram::generation;
     const Plan plan = make_plan(model, world, options);
     Engine engine(plan, world);
     const auto prompts =
         world.rank() == 0 ? make_prompts(rows, length, model.vocab_size()) : std::vector<std::vector<int64_t>>{};
-    for (int i = 0; i <= repetitions; ++i) {
+    if (forward) {
+      time_forward(world, engine, prompts, repetitions);
+    }
+    for (int i = 0; i <= repetitions && !forward; ++i) {
       const GenerateResult result = generate(engine, prompts, generation);
       if (i == 0) {
         continue;

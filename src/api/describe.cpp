@@ -39,7 +39,8 @@ at::ScalarType dtype_of(const graph::Graph& graph) {
   return at::kFloat;
 }
 
-plan::ModelDescription describe_exported(const pt2::ExportedModel& model, const std::filesystem::path& weights) {
+plan::ModelDescription describe_exported(
+    const pt2::ExportedModel& model, const std::filesystem::path& weights, std::string* missing_weights) {
   plan::ModelDescription description;
   description.family = "exported";
   description.graph = model.graph;
@@ -49,8 +50,15 @@ plan::ModelDescription describe_exported(const pt2::ExportedModel& model, const 
     beside = checkpoint::Checkpoint::open(weights);
     description.checkpoints.push_back(weights.string());
   }
-  for (const auto& [name, source] : pt2::find_weights(model, beside.get())) {
-    description.weights[name] = {source.beside ? 1 : 0, source.name};
+  try {
+    for (const auto& [name, source] : pt2::find_weights(model, beside.get())) {
+      description.weights[name] = {source.beside ? 1 : 0, source.name};
+    }
+  } catch (const Error& error) {
+    if (missing_weights == nullptr || beside != nullptr) {
+      throw;
+    }
+    *missing_weights = error.message();
   }
   description.frozen = {model.frozen.begin(), model.frozen.end()};
   description.dtype = dtype_of(model.graph);
@@ -67,15 +75,22 @@ plan::ModelDescription describe_module(const trace::TracedModule& module) {
 
 }  // namespace
 
-plan::ModelDescription Model::Impl::describe(ModelProgram program) const {
+plan::ModelDescription Model::Impl::describe(ModelProgram program, std::string* missing_weights) const {
   if (trace_module) {
     return describe_module(module());
   }
   if (is_exported) {
-    return describe_exported(exported(), weights);
+    return describe_exported(exported(), weights, missing_weights);
   }
   const hf::FolderModel& model = loaded(program);
-  return {model.family, model.graph, model.dtype, {model.folder.string()}, find_weights(model, model.graph), {}};
+  plan::ModelDescription description{model.family, model.graph, model.dtype, {model.folder.string()}, {}, {}};
+  if (missing_weights != nullptr) {
+    *missing_weights = checkpoint::missing_files(model.folder);
+  }
+  if (missing_weights == nullptr || missing_weights->empty()) {
+    description.weights = find_weights(model, model.graph);
+  }
+  return description;
 }
 
 runtime::InputCheck Model::Impl::input_check(ModelProgram program) const {

@@ -1,55 +1,15 @@
 #include "shardpipe/engine.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
-#include <thread>
 
 #include "api/impl.h"
+#include "api/planning.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "frontend/hf/inputs.h"
-#include "generate/lanes.h"
 #include "generate/session.h"
-#include "plan/profile.h"
 
 namespace shardpipe {
-namespace {
-
-int default_threads(const comm::World& world) {
-  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  return std::max(1, cores / world.local_world_size());
-}
-
-bool has_caches(const plan::Plan& plan) {
-  const std::vector<graph::Value>& values = plan.graph.values;
-  return std::any_of(values.begin(), values.end(), [](const graph::Value& value) {
-    return value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence;
-  });
-}
-
-// What the nodes cost: measured, or by the model, for the sizes of the example; for generation for those of a step.
-plan::CostFunction cost_function(
-    const runtime::TensorSource& tensors, const PlanOptions& options, const NamedTensors& example) {
-  return [&tensors, &options, &example](const plan::Plan& plan) {
-    generation::StepExample step;
-    if (has_caches(plan)) {
-      step = generation::step_example(plan.graph);
-    }
-    for (const auto& [name, tensor] : example) {
-      step.inputs[name] = tensor;
-    }
-    if (!options.layout.profile) {
-      return partition::cost_model(plan.graph, plan::dimensions_of(plan.graph, step.inputs, step.sizes));
-    }
-    at::set_num_threads(plan.threads);
-    const runtime::Weights weights(plan, tensors);
-    return plan::measure_costs(
-        plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); });
-  };
-}
-
-}  // namespace
 
 const LayoutOptions& Plan::layout() const {
   return impl_->plan.layout;
@@ -78,10 +38,7 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options, con
     const bool generates = options.program == ModelProgram::generation && model.impl().is_folder();
     const std::optional<int64_t> start = generates ? model.decoder_start_token_id() : std::nullopt;
     PlanOptions chosen = options;
-    if (chosen.threads < 0) {
-      throw_usage("--threads is {}, must be at least 1", chosen.threads);
-    }
-    chosen.threads = chosen.threads == 0 ? default_threads(ranks) : chosen.threads;
+    chosen.threads = threads_of_rank(options, ranks.local_world_size());
     result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{
         plan::make_plan(description, chosen, cost_function(tensors, chosen, example)),
         model.impl().input_check(options.program), model.impl().optional_inputs(options.program), tensors, start});

@@ -29,8 +29,9 @@ struct Model::Impl {
   bool is_folder() const { return !is_exported && !trace_module; }
   /// A folder's program. Reads the configs and traces, once, when first asked: only the rank that plans pays for it.
   const hf::FolderModel& loaded(ModelProgram program = ModelProgram::generation) const;
-  /// What the planner needs; checks that the weights are there.
-  plan::ModelDescription describe(ModelProgram program) const;
+  /// What the planner needs; checks that the weights are there. With `missing_weights` files that are not there are
+  /// no error: it says which, and the description names no weights.
+  plan::ModelDescription describe(ModelProgram program, std::string* missing_weights = nullptr) const;
   /// What checks the inputs of a call.
   runtime::InputCheck input_check(ModelProgram program) const;
   /// Inputs of a call that may be left out.

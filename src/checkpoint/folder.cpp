@@ -61,7 +61,30 @@ std::filesystem::path only_torch_file(const std::filesystem::path& folder) {
   return found.empty() ? std::filesystem::path() : folder / found.front();
 }
 
+std::string looked_for() {
+  std::string names;
+  for (const Layout& layout : kLayouts) {
+    names += fmt::format("{}, {}, ", layout.single, layout.index);
+  }
+  return names + "a file .pt or .pth";
+}
+
 }  // namespace
+
+std::string missing_files(const std::filesystem::path& folder) {
+  for (const Layout& layout : kLayouts) {
+    if (is_there(folder / layout.single)) {
+      return "";
+    }
+    if (is_there(folder / layout.index)) {
+      const ShardIndex index = read_shard_index(folder / layout.index);
+      const auto missing = std::count_if(
+          index.files.begin(), index.files.end(), [&](const std::string& name) { return !is_there(folder / name); });
+      return missing == 0 ? "" : fmt::format("{} of the {} files of {}", missing, index.files.size(), layout.index);
+    }
+  }
+  return only_torch_file(folder).empty() ? looked_for() : "";
+}
 
 std::shared_ptr<const Checkpoint> Checkpoint::open(const std::filesystem::path& path) {
   if (!is_there(path)) {
@@ -76,7 +99,6 @@ std::shared_ptr<const Checkpoint> Checkpoint::open_folder(const std::filesystem:
   }
   std::shared_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->path_ = folder;
-  std::string looked_for;
   for (const Layout& layout : kLayouts) {
     if (is_there(folder / layout.single)) {
       checkpoint->shards_.push_back({folder / layout.single, open_tensor_file(folder / layout.single)});
@@ -93,12 +115,11 @@ std::shared_ptr<const Checkpoint> Checkpoint::open_folder(const std::filesystem:
       checkpoint->take_names();
       return checkpoint;
     }
-    looked_for += fmt::format("{}{}, {}", looked_for.empty() ? "" : ", ", layout.single, layout.index);
   }
   if (const std::filesystem::path file = only_torch_file(folder); !file.empty()) {
     return open_file(file);
   }
-  throw_input("no checkpoint in {}: looked for {}, a file .pt or .pth", folder.string(), looked_for);
+  throw_input("no checkpoint in {}: looked for {}", folder.string(), looked_for());
 }
 
 std::shared_ptr<const Checkpoint> Checkpoint::open_file(const std::filesystem::path& file) {

@@ -68,4 +68,8 @@ class Checkpoint {
   mutable std::vector<Shard> shards_;
 };
 
+/// What a folder lacks of its weights: the names that open_folder looks for where it has none of them, the number of
+/// its index's files that do not exist. Empty when all files are there. Throws Error(input) for a damaged index.
+std::string missing_files(const std::filesystem::path& folder);
+
 }  // namespace shardpipe::checkpoint

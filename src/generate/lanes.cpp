@@ -135,22 +135,32 @@ void Lane::prepare_sources() {
   }
 }
 
-StepExample step_example(const graph::Graph& program) {
-  const std::vector<int64_t> prompt = {0};
-  const std::vector<int64_t> source(16, 0);
+StepExample step_example(const graph::Graph& program, const StepSize& size) {
   const auto names_source = [&](graph::ValueId id) {
     return program.values[static_cast<size_t>(id)].name == "source_ids";
   };
+  const bool has_source = std::any_of(program.inputs.begin(), program.inputs.end(), names_source);
+  const std::vector<int64_t> prompt(static_cast<size_t>(has_source ? 1 : size.prompt_tokens), 0);
+  const std::vector<int64_t> source(static_cast<size_t>(size.source_tokens), 0);
   Row row;
   row.prompt = &prompt;
-  row.source = std::any_of(program.inputs.begin(), program.inputs.end(), names_source) ? &source : nullptr;
-  const Lane lane({row}, false);
+  row.source = has_source ? &source : nullptr;
+  if (size.generated > 1) {
+    row.output.token_ids.resize(static_cast<size_t>(size.generated) - 1, 0);
+    row.cached = std::ssize(prompt) + size.generated - 2;
+  }
+  const auto rows = static_cast<size_t>(size.rows);
+  Lane lane(std::vector<Row>(rows, row), false);
+  if (size.generated > 0) {
+    lane.set_choices(std::vector<Choice>(rows));
+    lane.advance([](size_t, const Choice&) {});
+  }
   StepExample example;
   for (const graph::ValueId id : program.inputs) {
     const std::string& name = program.values[static_cast<size_t>(id)].name;
     example.inputs[name] = lane.input(name);
   }
-  example.sizes = {{"slots", 1}, {"capacity", 128}, {"source_capacity", static_cast<int64_t>(source.size())}};
+  example.sizes = {{"slots", size.rows}, {"capacity", size.capacity}, {"source_capacity", size.source_tokens}};
   example.sizes.insert(lane.dimensions().begin(), lane.dimensions().end());
   return example;
 }

@@ -74,13 +74,22 @@ class Lane {
   at::Tensor source_lengths_;
 };
 
-/// Inputs of a generation program and sizes of its named dimensions in a step of one row and one token, which most of
-/// the time is spent in; in an encoder-decoder after a source of 16. What cuts are balanced for.
+/// A step of one lane.
+struct StepSize {
+  int64_t rows = 1;
+  int64_t prompt_tokens = 1;   ///< of each row; in an encoder-decoder the decoder starts with one
+  int64_t source_tokens = 16;  ///< of each row, in an encoder-decoder
+  int64_t generated = 0;       ///< tokens that each row has so far: 0 is the first step, which reads the prompts
+  int64_t capacity = 128;      ///< of the caches
+};
+
+/// Inputs of a generation program and sizes of its named dimensions in a step. The default, of one row and one token,
+/// is what most of the time is spent in and what cuts are balanced for.
 struct StepExample {
   std::map<std::string, at::Tensor> inputs;
   graph::Dimensions sizes;
 };
-StepExample step_example(const graph::Graph& program);
+StepExample step_example(const graph::Graph& program, const StepSize& size = {});
 
 /// Rows of each lane as torch.tensor_split cuts them: the first rows % lanes lanes have one more.
 std::vector<std::vector<Row>> split_rows(std::vector<Row> rows, int lanes);

@@ -9,6 +9,7 @@
 
 #include "kernels/choice.h"
 #include "kernels/ops.h"
+#include "kernels/threads_guard.h"
 
 namespace shardpipe::kernels {
 namespace {
@@ -22,22 +23,6 @@ constexpr int kRounds = 4;
 constexpr std::array<int64_t, 8> kRows{1, 2, 4, 6, 8, 10, 12, 16};
 constexpr int64_t kManyRows = 64;
 constexpr int64_t kAlwaysFew = std::numeric_limits<int64_t>::max();
-
-class ThreadsGuard {
- public:
-  explicit ThreadsGuard(int64_t threads) : before_(at::get_num_threads()) { set(threads); }
-  ~ThreadsGuard() { set(before_); }
-  ThreadsGuard(const ThreadsGuard&) = delete;
-  ThreadsGuard& operator=(const ThreadsGuard&) = delete;
-
- private:
-  static void set(int64_t threads) {
-    if (threads != at::get_num_threads()) {
-      at::set_num_threads(static_cast<int>(threads));
-    }
-  }
-  int64_t before_;
-};
 
 class Timer {
  public:

@@ -17,11 +17,6 @@ using graph::Value;
 using graph::ValueId;
 using graph::ValueKind;
 
-// One core of a server: only their ratios matter.
-constexpr double kFlopsPerSecond = 5e10;
-constexpr double kBytesPerSecond = 1e10;
-constexpr double kTransferBytesPerSecond = 1e9;
-constexpr double kNodeSeconds = 1e-6;
 constexpr int64_t kUnknownDimension = 16;
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
@@ -168,7 +163,7 @@ graph::Dimensions with_unknown(const Graph& graph, graph::Dimensions dimensions)
   return dimensions;
 }
 
-Costs cost_model(const Graph& graph, const graph::Dimensions& dimensions) {
+Costs cost_model(const Graph& graph, const graph::Dimensions& dimensions, const Rates& rates) {
   const graph::Dimensions known = with_unknown(graph, dimensions);
   const size_t count = graph.nodes.size();
   const graph::AliasAnalysis aliases = graph::analyse_aliases(graph);
@@ -195,13 +190,14 @@ Costs cost_model(const Graph& graph, const graph::Dimensions& dimensions) {
     }
     const double flops = static_cast<double>(graph::node_flops(graph, node, known));
     // A view neither computes nor moves anything.
-    costs.compute[n] =
-        is_cheap ? 0 : kNodeSeconds + (flops > 0 ? flops / kFlopsPerSecond + bytes / kBytesPerSecond : 0);
+    costs.compute[n] = is_cheap ? 0
+                                : rates.node_seconds +
+                                      (flops > 0 ? flops / rates.flops_per_second + bytes / rates.bytes_per_second : 0);
   }
   for (size_t id = 0; id < graph.values.size(); ++id) {
     if (producer[id] < count && !cheap[id]) {
       for (size_t point = producer[id] + 1; point <= last_use[id]; ++point) {
-        costs.transfer[point] += bytes_of(graph.values[id], known) / kTransferBytesPerSecond;
+        costs.transfer[point] += bytes_of(graph.values[id], known) / rates.transfer_bytes_per_second;
       }
     }
   }

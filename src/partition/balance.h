@@ -15,12 +15,22 @@ struct Costs {
   std::vector<double> transfer;  ///< by cut point, 0 to nodes: of what crosses it
 };
 
+/// What a machine does in a second. The defaults are those of one core of a server: enough to compare stages, too rough
+/// to predict a time.
+struct Rates {
+  double flops_per_second = 5e10;          ///< of a product of many rows
+  double bytes_per_second = 1e10;          ///< read and written
+  double transfer_bytes_per_second = 1e9;  ///< from rank to rank
+  double message_seconds = 1e-4;           ///< of a message before its first byte; no part of cost_model()
+  double node_seconds = 1e-6;              ///< of calling an operator
+};
+
 /// `dimensions`, and 16 for each named dimension of the graph that they lack.
 graph::Dimensions with_unknown(const graph::Graph& graph, graph::Dimensions dimensions);
 
-/// From floating-point operations, bytes read and written, and bytes that cross each cut. Dimensions
-/// that `dimensions` lacks are those of with_unknown().
-Costs cost_model(const graph::Graph& graph, const graph::Dimensions& dimensions = {});
+/// From floating-point operations, bytes read and written, and bytes that cross each cut: seconds at the rates given.
+/// Dimensions that `dimensions` lacks are those of with_unknown().
+Costs cost_model(const graph::Graph& graph, const graph::Dimensions& dimensions = {}, const Rates& rates = {});
 
 /// Among all contiguous cuts, one whose slowest stage (its nodes and the transfers at both its ends) is fastest, while
 /// no stage holds more than `memory_bytes` of parameters, buffers and states (0 = no limit) and none is empty. Exact:

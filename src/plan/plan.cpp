@@ -104,7 +104,7 @@ partition::CutPoints cut_balanced(const Plan& plan, const partition::Costs& cost
 }
 
 partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, const CostFunction& costs) {
-  const LayoutOptions& layout = options.layout;
+  const LayoutOptions& layout = plan.layout;
   const graph::Graph& graph = plan.graph;
   const int stages = plan.num_stages();
   if (!layout.cuts.empty()) {
@@ -243,6 +243,27 @@ int64_t Plan::parameter_bytes(const std::vector<int>& of_stages) const {
     }
   }
   return bytes;
+}
+
+Plan outline(const Plan& plan, const PlanOptions& options, int pp, const CostFunction& costs) {
+  Plan other;
+  other.graph = plan.graph;
+  other.scalars = plan.scalars;
+  other.threads = plan.threads;
+  other.layout = plan.layout;
+  other.layout.pp = pp;
+  if (!plan.layout.cuts.empty()) {
+    other.layout.cuts.clear();
+    other.layout.split = "balanced";
+  }
+  other.schedule_csv = plan.schedule_csv;
+  other.place_stages();
+  other.cuts = cut_points(other, options, costs);
+  partition::check_memory(other.graph, other.cuts, stages_by_rank(other), other.layout.memory_bytes);
+  for (int stage = 1; stage < other.num_stages(); ++stage) {
+    other.stages.edges.push_back({graph::kNoValue, stage - 1, stage});
+  }
+  return other;
 }
 
 Plan make_plan(const ModelDescription& model, const PlanOptions& options, const CostFunction& costs) {

@@ -93,6 +93,11 @@ using CostFunction = std::function<partition::Costs(const Plan& plan)>;
 /// they are the cost model's.
 Plan make_plan(const ModelDescription& model, const PlanOptions& options, const CostFunction& costs = {});
 
+/// The plan's program on another number of ranks, cut by the same policy (`balanced` instead of named cuts), to compare
+/// with: all but the graphs of the stages; its edges are those of a chain, without values. Throws Error(usage) where
+/// it cannot be.
+Plan outline(const Plan& plan, const PlanOptions& options, int pp, const CostFunction& costs = {});
+
 /// Version, hash, JSON, graph text. parse(serialize(p)) is the same plan; throws Error(input) naming `where` when the
 /// text is damaged or of another version.
 std::string serialize(const Plan& plan);

@@ -48,12 +48,6 @@ partition::CutPoints possible_bounds(const Graph& graph) {
   return some;
 }
 
-at::Tensor zeros(const Value& value, const graph::Dimensions& sizes) {
-  const std::vector<int64_t> shape = value.shape ? graph::evaluate(*value.shape, sizes) : std::vector<int64_t>();
-  const bool number = value.type != graph::ValueType::tensor;
-  return at::zeros(shape, number ? at::kDouble : value.dtype.value_or(at::kFloat));
-}
-
 class Profile {
  public:
   Profile(
@@ -143,6 +137,12 @@ class Profile {
 };
 
 }  // namespace
+
+at::Tensor zeros(const Value& value, const graph::Dimensions& sizes) {
+  const std::vector<int64_t> shape = value.shape ? graph::evaluate(*value.shape, sizes) : std::vector<int64_t>();
+  const bool number = value.type != graph::ValueType::tensor;
+  return at::zeros(shape, number ? at::kDouble : value.dtype.value_or(at::kFloat));
+}
 
 graph::Dimensions dimensions_of(
     const Graph& graph, const std::map<std::string, at::Tensor>& inputs, const graph::Dimensions& sizes) {

@@ -18,6 +18,9 @@ using LoadTensor = std::function<at::Tensor(const graph::Value& value)>;
 graph::Dimensions dimensions_of(
     const graph::Graph& graph, const std::map<std::string, at::Tensor>& inputs, const graph::Dimensions& sizes = {});
 
+/// A tensor for an input or state whose content does not matter; one number for an input that is a number.
+at::Tensor zeros(const graph::Value& value, const graph::Dimensions& sizes);
+
 /// What a graph costs by measurement: runs its layers one after the other with the threads of this process, some passes
 /// over all of them, so that the caches are as in earnest; takes each layer's best time and divides it among the
 /// layer's nodes as the cost model does. Transfers are the cost model's. `inputs`: an example; zeros of the named

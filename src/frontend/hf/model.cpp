@@ -88,6 +88,11 @@ void describe(const ForwardModel& traced, const Family& family, const trace::Pro
 
 }  // namespace
 
+bool generates(const std::filesystem::path& folder) {
+  const Family& family = find_family(read_config(folder));
+  return family.build != nullptr || family.build_encoder_decoder != nullptr;
+}
+
 FolderModel load_folder_model(
     const std::filesystem::path& folder,
     std::optional<at::ScalarType> dtype,

@@ -56,4 +56,7 @@ FolderModel load_folder_model(
     const checkpoint::Checkpoint* weights = nullptr,
     Program program = Program::generation);
 
+/// Whether the folder's family has a generation program. Throws as load_folder_model() for what is no such folder.
+bool generates(const std::filesystem::path& folder);
+
 }  // namespace shardpipe::hf

@@ -1,0 +1,255 @@
+#include "shardpipe/explain.h"
+
+#include <ATen/Functions.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <tuple>
+
+#include "api/impl.h"
+#include "api/planning.h"
+#include "base/error.h"
+#include "frontend/hf/inputs.h"
+#include "generate/lanes.h"
+#include "kernels/threads_guard.h"
+#include "plan/explain.h"
+#include "plan/profile.h"
+#include "plan/rates.h"
+
+namespace shardpipe {
+
+struct Explanation::Impl {
+  plan::Explanation explanation;
+};
+
+namespace {
+
+constexpr int64_t kMostRows = 1 << 20;
+
+void check_size(const char* what, int64_t value, int64_t lowest) {
+  if (value < lowest || value > kMostRows) {
+    throw_usage("{} is {}, must be {} to {}", what, value, std::max<int64_t>(lowest, 1), kMostRows);
+  }
+}
+
+void check(const ExplainOptions& options) {
+  check_size("--batch", options.batch, 0);
+  check_size("--prompt-tokens", options.prompt_tokens, 1);
+  check_size("--new-tokens", options.new_tokens, 1);
+  for (const auto& [name, size] : options.sizes) {
+    check_size(fmt::format("--size {}", name).c_str(), size, 1);
+  }
+}
+
+// The steps of generation: the prompts of a request, then a token for each row, half of the new ones being there.
+std::vector<plan::Step> generation_steps(const plan::Plan& plan, const ExplainOptions& options, int64_t rows) {
+  const int lanes = static_cast<int>(std::min<int64_t>(rows, plan.default_microbatches()));
+  generation::StepSize size;
+  size.rows = (rows + lanes - 1) / lanes;
+  size.prompt_tokens = options.prompt_tokens;
+  size.source_tokens = options.prompt_tokens;
+  // A decoder with an encoder starts with one token.
+  const bool has_source = plan.graph.find("source_ids") != graph::kNoValue;
+  size.capacity = (has_source ? 1 : options.prompt_tokens) + options.new_tokens - 1;
+  generation::StepExample prefill = generation::step_example(plan.graph, size);
+  std::vector<plan::Step> steps = {{"prefill", lanes, 1, std::move(prefill.inputs), std::move(prefill.sizes)}};
+  if (options.new_tokens > 1) {
+    size.generated = std::max<int64_t>(1, options.new_tokens / 2);
+    generation::StepExample decode = generation::step_example(plan.graph, size);
+    steps.push_back({"decode", lanes, options.new_tokens - 1, std::move(decode.inputs), std::move(decode.sizes)});
+  }
+  return steps;
+}
+
+// Zeros for every input of the program, where there is no example.
+NamedTensors make_inputs(const plan::Plan& plan, const ExplainOptions& options) {
+  const graph::Graph& graph = plan.graph;
+  graph::Dimensions sizes;
+  for (const auto& [name, size] : options.sizes) {
+    if (std::find(graph.dimensions.begin(), graph.dimensions.end(), name) == graph.dimensions.end()) {
+      throw_usage(
+          "--size names \"{}\": the program has {}", name,
+          graph.dimensions.empty() ? "no named dimension"
+                                   : fmt::format("the named dimensions {}", fmt::join(graph.dimensions, ", ")));
+    }
+    sizes[name] = size;
+  }
+  const std::string batch = runtime::batch_dimension(graph);
+  if (!batch.empty()) {
+    sizes.try_emplace(batch, options.batch > 0 ? options.batch : plan.default_microbatches());
+  }
+  sizes = partition::with_unknown(graph, std::move(sizes));
+  NamedTensors inputs;
+  for (const graph::ValueId id : graph.inputs) {
+    const graph::Value& value = graph.values[static_cast<size_t>(id)];
+    inputs.emplace_back(value.name, plan::zeros(value, sizes));
+  }
+  return inputs;
+}
+
+// The one step of another program: a forward of each microbatch.
+std::vector<plan::Step> forward_steps(const plan::Plan& plan, const NamedTensors& inputs) {
+  const runtime::BatchRequest request = runtime::request_batch(plan, inputs, {});
+  plan::Step step{"forward", request.microbatches(), 1, {}, {}};
+  for (const auto& [name, tensor] : inputs) {
+    step.inputs[name] = runtime::chunk_of(tensor, request.inputs.at(name), request, 0);
+  }
+  step.sizes = plan::dimensions_of(plan.graph, step.inputs);
+  return {step};
+}
+
+// What the planned model costs on this machine, measured when first asked for.
+class Pricing {
+ public:
+  Pricing(const plan::Plan& plan, const runtime::TensorSource& tensors, bool profile)
+      : plan_(plan), tensors_(tensors), profile_(profile) {}
+
+  partition::Rates rates(int threads, int active) {
+    return plan::shared_rates(alone(threads), alone(num_cores()), active);
+  }
+
+  partition::Costs costs(const plan::Step& step, int threads, int active) {
+    const graph::Dimensions sizes = plan::dimensions_of(plan_.graph, step.inputs, step.sizes);
+    partition::Costs costs = partition::cost_model(plan_.graph, sizes, rates(threads, active));
+    if (profile_) {
+      // Measured alone: what sharing the host adds is the model's.
+      const partition::Costs model = partition::cost_model(plan_.graph, sizes, alone(threads));
+      const partition::Costs& measured = measure(step, sizes, threads);
+      for (size_t n = 0; n < costs.compute.size(); ++n) {
+        costs.compute[n] = model.compute[n] > 0 ? measured.compute[n] * costs.compute[n] / model.compute[n] : 0;
+      }
+    }
+    return costs;
+  }
+
+ private:
+  const partition::Rates& alone(int threads) {
+    const auto [found, made] = rates_.try_emplace(threads);
+    if (made) {
+      const bool chosen = plan_.kernels == "auto";
+      found->second = plan::measure_rates(plan_.dtype, threads, chosen ? std::optional(plan_.choice) : std::nullopt);
+    }
+    return found->second;
+  }
+
+  const partition::Costs& measure(const plan::Step& step, const graph::Dimensions& sizes, int threads) {
+    const auto [found, made] = measured_.try_emplace({step.name, sizes, threads});
+    if (made) {
+      const kernels::ThreadsGuard guard(threads);
+      const runtime::Weights weights(plan_, tensors_);
+      found->second = plan::measure_costs(
+          plan_.graph, step.inputs, sizes, [&](const graph::Value& value) { return weights.load(value); });
+    }
+    return found->second;
+  }
+
+  const plan::Plan& plan_;
+  const runtime::TensorSource& tensors_;
+  bool profile_;
+  std::map<int, partition::Rates> rates_;
+  std::map<std::tuple<std::string, graph::Dimensions, int>, partition::Costs> measured_;
+};
+
+// Asks for the costs that decide the cuts once.
+plan::CostFunction remembered(const plan::CostFunction& costs) {
+  return [costs, known = std::make_shared<std::optional<partition::Costs>>()](const plan::Plan& plan) {
+    if (!*known) {
+      *known = costs(plan);
+    }
+    return **known;
+  };
+}
+
+ModelProgram program_of(const Model& model, const PlanOptions& options) {
+  const bool wants = options.program == ModelProgram::generation && model.impl().is_folder();
+  return wants && !hf::generates(model.folder()) ? ModelProgram::forward : options.program;
+}
+
+void check_missing(const std::string& missing, bool profile) {
+  if (profile && !missing.empty()) {
+    throw Error(
+        ErrorCode::input, fmt::format("--profile runs the layers, and the weights are missing: {}", missing),
+        "leave out --profile: the costs are then the model's");
+  }
+}
+
+}  // namespace
+
+Explanation explain(
+    const Model& model, const PlanOptions& options, const ExplainOptions& explain_options, const NamedTensors& inputs) {
+  check(explain_options);
+  PlanOptions chosen = options;
+  chosen.program = program_of(model, options);
+  const auto threads = [&](int pp) { return threads_of_rank(options, pp); };
+  chosen.threads = threads(options.layout.pp);
+
+  plan::Forecast forecast;
+  const plan::ModelDescription description = model.impl().describe(chosen.program, &forecast.missing_weights);
+  check_missing(forecast.missing_weights, explain_options.profile || options.layout.profile);
+  const runtime::TensorSource tensors = model.impl().tensors();
+  const plan::CostFunction cut_costs = remembered(cost_function(tensors, chosen, inputs));
+  const plan::Plan plan = plan::make_plan(description, chosen, cut_costs);
+  const bool generates = has_caches(plan);
+
+  NamedTensors given = inputs;
+  if (generates) {
+    if (!inputs.empty() || !explain_options.sizes.empty()) {
+      throw Error(
+          ErrorCode::usage, "inputs and sizes are those of a program other than generation",
+          "use the numbers of prompts and tokens");
+    }
+    model.check_prompts(
+        {std::vector<int64_t>(static_cast<size_t>(explain_options.prompt_tokens), 0)}, explain_options.new_tokens);
+  } else if (given.empty()) {
+    given = make_inputs(plan, explain_options);
+  } else {
+    if (explain_options.batch > 0 || !explain_options.sizes.empty()) {
+      throw Error(
+          ErrorCode::usage, "--batch and --size are for a plan without --inputs, which have sizes of their own",
+          "leave them out");
+    }
+    hf::add_optional_inputs(model.impl().optional_inputs(chosen.program), given);
+  }
+  if (const runtime::InputCheck input_check = model.impl().input_check(chosen.program); !generates && input_check) {
+    input_check({given.begin(), given.end()});
+  }
+
+  Pricing pricing(plan, tensors, explain_options.profile);
+  forecast.model = explain_options.name.empty() ? model.folder().string() : explain_options.name;
+  forecast.program = generates ? "generation" : "forward";
+  forecast.profile = explain_options.profile;
+  forecast.cores = num_cores();
+  forecast.threads = threads;
+  const int64_t rows = explain_options.batch > 0 ? explain_options.batch : plan.default_microbatches();
+  forecast.steps = [&](const plan::Plan& of) {
+    return generates ? generation_steps(of, explain_options, rows) : forward_steps(of, given);
+  };
+  forecast.costs = [&](const plan::Step& step, int of_threads, int active) {
+    return pricing.costs(step, of_threads, active);
+  };
+  forecast.rates = [&](int of_threads, int active) { return pricing.rates(of_threads, active); };
+  forecast.outline = [&](int pp) -> std::optional<plan::Plan> {
+    try {
+      return plan::outline(plan, chosen, pp, cut_costs);
+    } catch (const Error&) {
+      return std::nullopt;  // the policy does not cut into so many
+    }
+  };
+  Explanation result;
+  result.impl_ = std::make_shared<const Explanation::Impl>(Explanation::Impl{plan::explain(plan, forecast)});
+  return result;
+}
+
+std::string Explanation::json() const {
+  return plan::to_json(impl_->explanation).dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::string Explanation::text() const {
+  return plan::to_text(impl_->explanation);
+}
+
+std::string Explanation::html() const {
+  return plan::to_html(impl_->explanation);
+}
+
+}  // namespace shardpipe

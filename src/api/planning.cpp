@@ -1,0 +1,52 @@
+#include "api/planning.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/error.h"
+#include "generate/lanes.h"
+#include "plan/profile.h"
+
+namespace shardpipe {
+
+int num_cores() {
+  return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+int threads_of_rank(const PlanOptions& options, int local_ranks) {
+  if (options.threads < 0) {
+    throw_usage("--threads is {}, must be at least 1", options.threads);
+  }
+  return options.threads > 0 ? options.threads : std::max(1, num_cores() / local_ranks);
+}
+
+bool has_caches(const plan::Plan& plan) {
+  const std::vector<graph::Value>& values = plan.graph.values;
+  return std::any_of(values.begin(), values.end(), [](const graph::Value& value) {
+    return value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence;
+  });
+}
+
+plan::CostFunction cost_function(
+    const runtime::TensorSource& tensors, const PlanOptions& options, const NamedTensors& example) {
+  return [&tensors, &options, &example](const plan::Plan& plan) {
+    generation::StepExample step;
+    if (has_caches(plan)) {
+      step = generation::step_example(plan.graph);
+    }
+    for (const auto& [name, tensor] : example) {
+      step.inputs[name] = tensor;
+    }
+    if (!options.layout.profile) {
+      return partition::cost_model(plan.graph, plan::dimensions_of(plan.graph, step.inputs, step.sizes));
+    }
+    at::set_num_threads(plan.threads);
+    const runtime::Weights weights(plan, tensors);
+    return plan::measure_costs(
+        plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); });
+  };
+}
+
+}  // namespace shardpipe
