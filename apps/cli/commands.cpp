@@ -10,8 +10,10 @@ const std::vector<Command>& commands() {
       {"run", "One forward of any model, and its backward, with tensors from a file to a file", add_run},
       {"classify", "Labels of texts, or of pairs of texts, by a sequence classifier", add_classify},
       {"fill-mask", "What a masked language model puts in place of the mask token", add_fill_mask},
+      {"compile", "Write a model, cut for a layout, to a folder that runs elsewhere without planning", add_compile},
       {"launch", "Start local ranks of a program, on one host or as one of several", add_launch},
       {"doctor", "Say what this machine and build can do", add_doctor},
+      {"worker", "A process of a program's WorkerPool, which starts it", add_worker},
   };
   return table;
 }

@@ -31,8 +31,10 @@ Action add_generate(CLI::App& app);
 Action add_run(CLI::App& app);
 Action add_classify(CLI::App& app);
 Action add_fill_mask(CLI::App& app);
+Action add_compile(CLI::App& app);
 Action add_launch(CLI::App& app);
 Action add_doctor(CLI::App& app);
+Action add_worker(CLI::App& app);  ///< hidden: for WorkerPool
 
 /// Seconds on the steady clock.
 double now_s();

@@ -21,8 +21,7 @@ void write_json(const Json& report) {
   write(report.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
-Json layout_report(const Plan& plan, int chunks) {
-  const LayoutOptions& layout = plan.layout();
+Json layout_report(const LayoutOptions& layout, int chunks) {
   Json report = {{"pp", layout.pp}, {"tp", layout.tp}, {"dp", layout.dp}, {"chunks", chunks}};
   if (layout.virtual_stages > 1) {
     report["virtual"] = layout.virtual_stages;

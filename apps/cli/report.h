@@ -15,7 +15,7 @@ void write(const std::string& text);
 void write_json(const Json& report);
 
 /// {"pp", "tp", "dp", "chunks"}, and "virtual" where a rank has several stages.
-Json layout_report(const Plan& plan, int chunks);
+Json layout_report(const LayoutOptions& layout, int chunks);
 
 /// What every rank tells of itself: {"rank", "peak_rss_bytes", "parameter_bytes"}.
 Json rank_report(const World& world, const Engine& engine);

@@ -1,56 +1,18 @@
 #include "shardpipe/engine.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
-#include <thread>
 
+#include "api/artefact.h"
 #include "api/impl.h"
+#include "api/planning.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "frontend/hf/inputs.h"
 #include "generate/lanes.h"
 #include "generate/session.h"
-#include "plan/profile.h"
+#include "runtime/shared_state.h"
 
 namespace shardpipe {
-namespace {
-
-int default_threads(const comm::World& world) {
-  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
-  return std::max(1, cores / world.local_world_size());
-}
-
-bool has_caches(const plan::Plan& plan) {
-  const std::vector<graph::Value>& values = plan.graph.values;
-  return std::any_of(values.begin(), values.end(), [](const graph::Value& value) {
-    return value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence;
-  });
-}
-
-// What the nodes cost: measured, or by the model, for the sizes of the example; for generation for those of a step.
-plan::CostFunction cost_function(
-    const runtime::TensorSource& tensors, const PlanOptions& options, const NamedTensors& example) {
-  return [&tensors, &options, &example](const plan::Plan& plan) {
-    generation::StepExample step;
-    if (has_caches(plan)) {
-      step = generation::step_example(plan.graph);
-    }
-    for (const auto& [name, tensor] : example) {
-      step.inputs[name] = tensor;
-    }
-    if (!options.layout.profile) {
-      return partition::cost_model(plan.graph, plan::dimensions_of(plan.graph, step.inputs, step.sizes));
-    }
-    at::set_num_threads(plan.threads);
-    const runtime::Weights weights(plan, tensors);
-    return plan::measure_costs(
-        plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); });
-  };
-}
-
-}  // namespace
-
 const LayoutOptions& Plan::layout() const {
   return impl_->plan.layout;
 }
@@ -63,6 +25,10 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options, con
   comm::World& ranks = world.impl().world;
   std::string bytes;
   Plan result;
+  if (model.impl().artefact) {
+    result.impl_ = std::make_shared<Plan::Impl>(load_plan(model, ranks, options));
+    return result;
+  }
   runtime::TensorSource tensors = model.impl().tensors();  // a module is traced on every rank: it is in no file
   if (ranks.rank() == 0) {
     const mesh::Mesh mesh(options.layout.pp, options.layout.dp, options.layout.tp);
@@ -74,17 +40,14 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options, con
               options.layout.tp, mesh.world_size(), ranks.size()),
           "start as many processes as the layout has ranks");
     }
-    const plan::ModelDescription description = model.impl().describe(options.program);
     const bool generates = options.program == ModelProgram::generation && model.impl().is_folder();
-    const std::optional<int64_t> start = generates ? model.decoder_start_token_id() : std::nullopt;
     PlanOptions chosen = options;
-    if (chosen.threads < 0) {
-      throw_usage("--threads is {}, must be at least 1", chosen.threads);
-    }
-    chosen.threads = chosen.threads == 0 ? default_threads(ranks) : chosen.threads;
+    chosen.threads = threads_of_ranks(options.threads, ranks.local_world_size());
+    plan::Plan planned = plan_for(model, chosen, example);
+    const std::optional<int64_t> start = generates ? model.decoder_start_token_id() : std::nullopt;
     result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{
-        plan::make_plan(description, chosen, cost_function(tensors, chosen, example)),
-        model.impl().input_check(options.program), model.impl().optional_inputs(options.program), tensors, start});
+        std::move(planned), model.impl().input_check(options.program), model.impl().optional_inputs(options.program),
+        tensors, start});
     bytes = plan::serialize(result.impl_->plan);
   }
   ranks.broadcast(bytes, 0);
@@ -115,6 +78,39 @@ RunResult Engine::run(const NamedTensors& inputs, const RunOptions& options) {
   hf::add_optional_inputs(impl_->optional_inputs, given);
   runtime::BatchResult result = runtime::run_batch(impl_->engine, given, options, impl_->check);
   return {std::move(result.outputs), std::move(result.gradients), result.microbatches, result.stats};
+}
+
+void Engine::reset_state() {
+  impl_->engine.reset_shared_states();
+}
+
+NamedTensors Engine::state() {
+  return runtime::gather_state(impl_->engine);
+}
+
+void Engine::set_state(const NamedTensors& state) {
+  runtime::scatter_state(impl_->engine, state, {});
+}
+
+void Engine::save_state(const std::filesystem::path& file) {
+  const NamedTensors gathered = state();
+  if (impl_->world.rank() == 0) {
+    write_tensors(file, gathered);
+  }
+}
+
+void Engine::load_state(const std::filesystem::path& file) {
+  NamedTensors given;
+  if (impl_->world.rank() == 0) {
+    given = read_tensors(file);
+  }
+  runtime::scatter_state(impl_->engine, given, file.string());
+}
+
+void Engine::Impl::check_run(const NamedTensors& inputs, const RunOptions& options) const {
+  NamedTensors given = inputs;
+  hf::add_optional_inputs(optional_inputs, given);
+  runtime::check_batch(engine.plan(), given, options, check);
 }
 
 int64_t Engine::parameter_bytes() const {

@@ -88,6 +88,18 @@ void describe(const ForwardModel& traced, const Family& family, const trace::Pro
 
 }  // namespace
 
+std::vector<Program> programs_of(const std::filesystem::path& folder) {
+  const Family& family = find_family(read_config(folder));
+  const bool generates = family.build != nullptr || family.build_encoder_decoder != nullptr;
+  return generates ? std::vector{Program::generation, Program::forward, Program::forward_with_mask}
+                   : std::vector{Program::forward, Program::forward_with_mask};
+}
+
+GenerationDefaults read_folder_generation(const std::filesystem::path& folder) {
+  const Config config = read_config(folder);
+  return read_generation_defaults(folder, config, find_family(config).default_eos);
+}
+
 FolderModel load_folder_model(
     const std::filesystem::path& folder,
     std::optional<at::ScalarType> dtype,

@@ -1,0 +1,61 @@
+#include "api/planning.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/error.h"
+#include "generate/session.h"
+#include "plan/profile.h"
+
+namespace shardpipe {
+namespace {
+
+// What the nodes cost: measured, or by the model, for the sizes of the example; for generation for those of a step.
+plan::CostFunction cost_function(
+    const runtime::TensorSource& tensors, const PlanOptions& options, const NamedTensors& example) {
+  return [&tensors, &options, &example](const plan::Plan& plan) {
+    generation::StepExample step;
+    if (has_caches(plan)) {
+      step = generation::step_example(plan.graph);
+    }
+    for (const auto& [name, tensor] : example) {
+      step.inputs[name] = tensor;
+    }
+    if (!options.layout.profile) {
+      return partition::cost_model(plan.graph, plan::dimensions_of(plan.graph, step.inputs, step.sizes));
+    }
+    at::set_num_threads(plan.threads);
+    const runtime::Weights weights(plan, tensors);
+    return plan::measure_costs(
+        plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); });
+  };
+}
+
+}  // namespace
+
+bool has_caches(const plan::Plan& plan) {
+  const std::vector<graph::Value>& values = plan.graph.values;
+  return std::any_of(values.begin(), values.end(), [](const graph::Value& value) {
+    return value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence;
+  });
+}
+
+int threads_of_ranks(int given, int local_ranks) {
+  if (given < 0) {
+    throw_usage("--threads is {}, must be at least 1", given);
+  }
+  if (given > 0) {
+    return given;
+  }
+  const int cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  return std::max(1, cores / local_ranks);
+}
+
+plan::Plan plan_for(const Model& model, const PlanOptions& options, const NamedTensors& example) {
+  const runtime::TensorSource tensors = model.impl().tensors();
+  return plan::make_plan(model.impl().describe(options.program), options, cost_function(tensors, options, example));
+}
+
+}  // namespace shardpipe
