@@ -14,8 +14,10 @@ const std::vector<Command>& commands() {
       {"verify", "Compare a layout's answers with those of one process, stage by stage", add_verify},
       {"simulate", "Time, idle time and memory of a schedule of pipeline stages, without running anything",
        add_simulate},
+      {"compile", "Write a model, cut for a layout, to a folder that runs elsewhere without planning", add_compile},
       {"launch", "Start local ranks of a program, on one host or as one of several", add_launch},
       {"doctor", "Say what this machine and build can do", add_doctor},
+      {"worker", "A process of a program's WorkerPool, which starts it", add_worker},
   };
   return table;
 }

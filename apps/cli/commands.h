@@ -34,8 +34,10 @@ Action add_fill_mask(CLI::App& app);
 Action add_plan(CLI::App& app);
 Action add_verify(CLI::App& app);
 Action add_simulate(CLI::App& app);
+Action add_compile(CLI::App& app);
 Action add_launch(CLI::App& app);
 Action add_doctor(CLI::App& app);
+Action add_worker(CLI::App& app);  ///< hidden: for WorkerPool
 
 /// Seconds on the steady clock.
 double now_s();

@@ -136,7 +136,7 @@ Json report(
     double load_s) {
   Json json;
   json["model"] = options.run.model;
-  json["layout"] = layout_report(plan, result.lanes);
+  json["layout"] = layout_report(plan.layout(), result.lanes);
   json["outputs"] = Json::array();
   for (size_t i = 0; i < result.outputs.size(); ++i) {
     const Output& output = result.outputs[i];
@@ -227,9 +227,9 @@ int generate_command(Options& options, const Invocation& invocation) {
   }
   std::signal(SIGPIPE, SIG_IGN);
   World world = World::from_environment(options.run.timeout_s);
-  const Model model = open_model(options.run, "");
-  const std::string folder = options.tokenizer.empty() ? options.run.model : options.tokenizer;
   const bool first = world.rank() == 0;
+  const Model model = open_model(options.run, "", first);
+  const std::string folder = options.tokenizer.empty() ? options.run.model : options.tokenizer;
   std::optional<Tokenizer> tokenizer;
   Prompts prompts;
   GenerateOptions generation;

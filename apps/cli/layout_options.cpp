@@ -1,19 +1,22 @@
 #include "layout_options.h"
 
 #include <ATen/core/Tensor.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "shardpipe/artefact.h"
 #include "shardpipe/world.h"
 
 namespace shardpipe::cli {
 
 void add_run_options(CLI::App& app, RunOptions& options) {
   LayoutOptions& layout = options.plan.layout;
-  app.add_option("--model", options.model, "Hugging Face folder, or a program from torch.export (FILE.pt2)")
+  options.command = &app;
+  app.add_option("--model", options.model, "Hugging Face folder, program from torch.export (FILE.pt2), or artefact")
       ->required();
   app.add_option("--pp", layout.pp, "ranks along the pipeline")->group("Layout");
   app.add_option("--tp", layout.tp, "ranks that share each matrix (this version: 1)")->group("Layout");
@@ -48,6 +51,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("--transport", options.transport, "auto or gloo")->group("Run");
   app.add_option("--timeout", options.timeout_s, "seconds that the ranks may take to meet, and one action may last")
       ->group("Run");
+  app.add_flag("--verify-files", options.verify_files, "of an artefact: check the content of its weights too")
+      ->group("Run");
   app.add_option("--config", "JSON file with these options by name; the command line wins")->group("Run");
 }
 
@@ -58,9 +63,48 @@ void add_repeatable(CLI::App& app, const char* name, std::vector<std::string>& l
       ->allow_extra_args(false);
 }
 
+namespace {
+
+// An artefact has its layout: what is said on the command line must be that.
+void take_layout(RunOptions& options) {
+  const ArtefactInfo artefact = read_artefact(options.model);
+  LayoutOptions& layout = options.plan.layout;
+  const auto compare = [&](const char* option, const auto& given, const auto& compiled) {
+    if (options.command->count(option) > 0 && given != compiled) {
+      throw Error(
+          ErrorCode::usage,
+          fmt::format(
+              "{0} {1} contradicts the artefact {2}, which was compiled with {0} {3}", option, given, options.model,
+              compiled),
+          "leave the option out, or compile the model again");
+    }
+  };
+  const auto list = [](const std::vector<std::string>& names) { return fmt::format("{}", fmt::join(names, ",")); };
+  compare("--pp", layout.pp, artefact.layout.pp);
+  compare("--tp", layout.tp, artefact.layout.tp);
+  compare("--dp", layout.dp, artefact.layout.dp);
+  compare("--virtual", layout.virtual_stages, artefact.layout.virtual_stages);
+  compare("--split", layout.split, artefact.layout.split);
+  compare("--profile", layout.profile, artefact.layout.profile);
+  compare("--cuts", list(layout.cuts), list(artefact.layout.cuts));
+  compare("--schedule", layout.schedule, artefact.layout.schedule);
+  compare("--kernels", options.plan.kernels, artefact.kernels);
+  compare("--dtype", options.dtype, artefact.dtype);
+  const int chunks = layout.chunks;
+  const int64_t memory_bytes = layout.memory_bytes;
+  layout = artefact.layout;
+  layout.chunks = chunks > 0 ? chunks : layout.chunks;
+  layout.memory_bytes = memory_bytes;
+}
+
+}  // namespace
+
 void check(RunOptions& options) {
   if (!options.memory.empty()) {
     options.plan.layout.memory_bytes = parse_bytes(options.memory, "--memory");
+  }
+  if (is_artefact(options.model)) {
+    take_layout(options);
   }
   const LayoutOptions& layout = options.plan.layout;
   for (const auto& [name, value] :
@@ -88,10 +132,15 @@ void check(RunOptions& options) {
   }
 }
 
-Model open_model(const RunOptions& options, const std::string& weights) {
+Model open_model(const RunOptions& options, const std::string& weights, bool first_rank) {
   if (!std::filesystem::is_regular_file(options.model)) {
     if (!weights.empty()) {
-      throw_usage("--weights goes with an exported program, {} is none", options.model);
+      throw_usage(
+          "--weights goes with an exported program, {} {}", options.model,
+          is_artefact(options.model) ? "has its weights" : "is none");
+    }
+    if (first_rank && is_artefact(options.model)) {
+      check_artefact(options.model, options.verify_files);
     }
     return Model::from_folder(options.model, options.dtype);
   }

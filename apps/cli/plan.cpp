@@ -38,7 +38,7 @@ int plan_command(Options& options) {
   if (!options.html.empty()) {
     check_output("--html", options.html);
   }
-  const Model model = open_model(options.run, options.weights);
+  const Model model = open_model(options.run, options.weights, true);
   PlanOptions planning = options.run.plan;
   NamedTensors inputs;
   if (!options.inputs.empty()) {

@@ -31,8 +31,7 @@ void check_output(const std::string& option, const std::string& file) {
   }
 }
 
-Json layout_report(const Plan& plan, int chunks) {
-  const LayoutOptions& layout = plan.layout();
+Json layout_report(const LayoutOptions& layout, int chunks) {
   Json report = {{"pp", layout.pp}, {"tp", layout.tp}, {"dp", layout.dp}, {"chunks", chunks}};
   if (layout.virtual_stages > 1) {
     report["virtual"] = layout.virtual_stages;

@@ -18,7 +18,7 @@ void write_json(const Json& report);
 void check_output(const std::string& option, const std::string& file);
 
 /// {"pp", "tp", "dp", "chunks"}, and "virtual" where a rank has several stages.
-Json layout_report(const Plan& plan, int chunks);
+Json layout_report(const LayoutOptions& layout, int chunks);
 
 /// What every rank tells of itself: {"rank", "peak_rss_bytes", "parameter_bytes"}.
 Json rank_report(const World& world, const Engine& engine);

@@ -23,6 +23,8 @@ struct Options {
   std::string outputs;
   std::string loss;
   std::string gradients;
+  std::string state;
+  std::string save_state;
   std::vector<std::string> chunk;
   std::vector<std::string> merge;
   bool json = false;
@@ -112,12 +114,15 @@ int run_command(Options& options, const Invocation& invocation) {
   std::signal(SIGPIPE, SIG_IGN);
   World world = World::from_environment(options.run.timeout_s);
   const bool first = world.rank() == 0;
-  const Model model = open_model(options.run, options.weights);
+  const Model model = open_model(options.run, options.weights, first);
   NamedTensors inputs;
   if (first) {
     check_output("--outputs", options.outputs);
     if (!options.gradients.empty()) {
       check_output("--grads", options.gradients);
+    }
+    if (!options.save_state.empty()) {
+      check_output("--save-state", options.save_state);
     }
     inputs = read_tensors(options.inputs);
   }
@@ -126,10 +131,16 @@ int run_command(Options& options, const Invocation& invocation) {
   planning.program = forward_program(inputs);
   const Plan plan = make_plan(model, world, planning, inputs);
   Engine engine(plan, world);
+  if (!options.state.empty()) {
+    engine.load_state(options.state);
+  }
   const double load_s = now_s() - invocation.start_s;
   const double start = now_s();
   const RunResult result = engine.run(inputs, batch);
   const double run_s = now_s() - start;
+  if (!options.save_state.empty()) {
+    engine.save_state(options.save_state);
+  }
   if (first) {
     write_tensors(options.outputs, result.outputs);
     if (!options.gradients.empty()) {
@@ -143,7 +154,7 @@ int run_command(Options& options, const Invocation& invocation) {
   }
   Json report;
   report["model"] = options.run.model;
-  report["layout"] = layout_report(plan, result.chunks);
+  report["layout"] = layout_report(plan.layout(), result.chunks);
   report["outputs"] = describe(result.outputs);
   for (const auto& [name, tensor] : result.outputs) {
     if (name == options.loss) {
@@ -173,6 +184,8 @@ Action add_run(CLI::App& app) {
   app.add_option("--outputs", options->outputs, "safetensors file to write the outputs to")->required();
   app.add_option("--loss", options->loss, "output to compute the gradients of");
   app.add_option("--grads", options->gradients, "safetensors file to write the gradients to, by parameter");
+  app.add_option("--state", options->state, "safetensors file with the state that the model begins with");
+  app.add_option("--save-state", options->save_state, "safetensors file to write the state to that it ends with");
   add_repeatable(
       app, "--chunk", options->chunk, "INPUT=DIM|replicate: how an input is cut into microbatches (repeatable)");
   add_repeatable(

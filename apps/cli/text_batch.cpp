@@ -91,7 +91,7 @@ int run_texts(
   std::signal(SIGPIPE, SIG_IGN);
   World world = World::from_environment(options.run.timeout_s);
   const bool first = world.rank() == 0;
-  const Model model = open_model(options.run, "");
+  const Model model = open_model(options.run, "", first);
   std::optional<Tokenizer> tokenizer;
   TextAnswer answer;
   NamedTensors inputs;
@@ -127,7 +127,7 @@ int run_texts(
   if (options.json) {
     Json json;
     json["model"] = options.run.model;
-    json["layout"] = layout_report(plan, result.chunks);
+    json["layout"] = layout_report(plan.layout(), result.chunks);
     json["outputs"] = std::move(outputs);
     json["timing"] = {{"load_s", load_s}, {"run_s", run_s}};
     json["ranks"] = ranks_report(ranks);

@@ -32,10 +32,10 @@ bool has_prompts(const Options& options) {
   return !options.prompts.prompts.empty() || !options.prompts.file.empty() || !options.prompts.input_ids.empty();
 }
 
-Model open_reference(const Options& options) {
+Model open_reference(const Options& options, bool first_rank) {
   RunOptions other = options.run;
   other.model = options.reference;
-  return open_model(other, options.weights);
+  return open_model(other, options.weights, first_rank);
 }
 
 Json describe(const StageVerification& stage) {
@@ -78,9 +78,7 @@ Verification verify_batch(
     inputs = read_tensors(options.inputs);
   }
   PlanOptions planning = options.run.plan;
-  const bool masked =
-      std::any_of(inputs.begin(), inputs.end(), [](const auto& i) { return i.first == "attention_mask"; });
-  planning.program = masked ? ModelProgram::forward_with_mask : ModelProgram::forward;
+  planning.program = forward_program(inputs);
   const Plan plan = make_plan(model, world, planning, inputs);
   if (first && options.inputs.empty()) {
     const LayoutOptions& made = plan.layout();
@@ -90,7 +88,7 @@ Verification verify_batch(
   }
   Engine engine(plan, world);
   Verification found = verify(engine, inputs, {}, reference);
-  layout = layout_report(plan, found.chunks);
+  layout = layout_report(plan.layout(), found.chunks);
   return found;
 }
 
@@ -112,7 +110,7 @@ Verification verify_tokens(
   const Plan plan = make_plan(model, world, options.run.plan);
   Engine engine(plan, world);
   Verification found = verify(engine, prompts.ids, generating, reference);
-  layout = layout_report(plan, found.chunks);
+  layout = layout_report(plan.layout(), found.chunks);
   return found;
 }
 
@@ -151,10 +149,10 @@ int verify_command(Options& options, const Invocation& invocation) {
   }
   std::signal(SIGPIPE, SIG_IGN);
   World world = World::from_environment(options.run.timeout_s);
-  const Model model = open_model(options.run, options.weights);
+  const Model model = open_model(options.run, options.weights, world.rank() == 0);
   std::optional<Model> reference;
   if (!options.reference.empty()) {
-    reference = open_reference(options);
+    reference = open_reference(options, world.rank() == 0);
   }
   Json layout;
   const Verification found = tokens ? verify_tokens(options, model, world, reference ? &*reference : nullptr, layout)

@@ -34,6 +34,9 @@ class SHARDPIPE_API Plan {
 /// rank loads weights: Error(usage) for layouts that cannot exist, Error(input) for checkpoints that contradict the
 /// model. `example`: inputs such as the model will be run on, by name (those of rank 0 count); `balanced` cuts for
 /// their sizes, and with LayoutOptions::profile runs them.
+/// Of an artefact the plan is read: options that are left at their defaults follow from it, `threads` and
+/// `layout.chunks` may differ; Error(usage) for others that differ and for another number of ranks, Error(input) when
+/// files are missing or damaged.
 SHARDPIPE_API Plan make_plan(const Model& model, World& world, const PlanOptions& options, const NamedTensors& example);
 SHARDPIPE_API Plan make_plan(const Model& model, World& world, const PlanOptions& options);
 
@@ -57,6 +60,19 @@ class SHARDPIPE_API Engine {
   /// Collective: rank 0's inputs and options count, the others may pass none. Loss and gradients are those of the uncut
   /// batch. Throws Error(usage) for inputs and names that do not fit the model.
   RunResult run(const NamedTensors& inputs, const RunOptions& options = {});
+
+  /// The shared state is what a model keeps between calls: tensors that its forward writes, such as running statistics
+  /// and counters. Caches of generation are no part of it: they begin anew with each generate().
+  /// Puts it back to what the model's files hold. Every rank calls it.
+  void reset_state();
+  /// By tensor name, on rank 0; empty elsewhere and for a model without state. Collective.
+  NamedTensors state();
+  /// Replaces it by rank 0's tensors. Collective. Throws Error(usage) on rank 0 naming the tensor when one is missing,
+  /// unknown, or of another dtype or shape; nothing has changed then.
+  void set_state(const NamedTensors& state);
+  /// state() to a safetensors file and set_state() from one, on rank 0. Collective. Throw Error(io) and Error(input).
+  void save_state(const std::filesystem::path& file);
+  void load_state(const std::filesystem::path& file);
 
   int64_t parameter_bytes() const;
   /// Bytes of the mapped checkpoint that this process has touched.

@@ -34,6 +34,10 @@ class SHARDPIPE_API Model {
   /// without them; empty for those in the archive. Throws Error(usage) when there is no such file.
   static Model from_exported(const std::filesystem::path& file, const std::filesystem::path& weights = {});
 
+  /// A folder that compile() wrote (artefact.h), whatever model it was made of; from_folder() takes such a folder too.
+  /// make_plan() then reads the plan, and no model is needed. Throws Error(input) when its shardpipe.json is damaged.
+  static Model from_artefact(const std::filesystem::path& folder);
+
   /// A C++ module of one's own (include <shardpipe/module.h>), in the mode, train or eval, that it is in. Parameters
   /// and buffers have their C++ names; buffers that forward writes are state. Each rank makes the same module, and it
   /// is traced on each when a plan is made. Errors, Error(usage): what cannot be traced, by module path.

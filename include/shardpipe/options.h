@@ -44,6 +44,7 @@ struct PlanOptions {
   SplitFunction split;           ///< overrides layout.split; layout.cuts overrides both
   bool gradients = false;        ///< gradients will be asked for: only operators that have one are used
   ModelProgram program = ModelProgram::generation;
+  bool verify_files = false;  ///< of an artefact: read the weights to see that no byte changed
 };
 
 /// How the microbatches' values of an output become the batch's.

@@ -1,8 +1,10 @@
 // From a model as its user has it to what the planner needs.
+#include "api/artefact.h"
 #include "api/impl.h"
 #include "base/error.h"
 #include "checkpoint/names.h"
 #include "frontend/hf/inputs.h"
+#include "frontend/pt2/signature.h"
 
 namespace shardpipe {
 namespace {
@@ -93,8 +95,18 @@ plan::ModelDescription Model::Impl::describe(ModelProgram program, std::string* 
   return description;
 }
 
+void Model::Impl::check_program(ModelProgram program, bool gradients) const {
+  if (is_exported && program == ModelProgram::generation) {
+    loaded(program);  // says that there is none
+  } else if (artefact) {
+    find_program(*artefact, folder, program, gradients);
+  } else {
+    describe(program);
+  }
+}
+
 runtime::InputCheck Model::Impl::input_check(ModelProgram program) const {
-  if (trace_module) {
+  if (is_module()) {
     return {};
   }
   if (!is_exported) {
@@ -108,7 +120,7 @@ runtime::InputCheck Model::Impl::input_check(ModelProgram program) const {
 }
 
 std::vector<hf::OptionalInput> Model::Impl::optional_inputs(ModelProgram program) const {
-  return is_exported || trace_module ? std::vector<hf::OptionalInput>() : loaded(program).optional_inputs;
+  return !is_folder() ? std::vector<hf::OptionalInput>() : loaded(program).optional_inputs;
 }
 
 std::map<std::string, pt2::DimensionRange> Model::Impl::ranges() const {
@@ -130,7 +142,9 @@ const trace::TracedModule& Model::Impl::module() const {
 const pt2::ExportedModel& Model::Impl::exported() const {
   const std::scoped_lock lock(mutex_);
   if (!exported_) {
-    exported_ = std::make_shared<const pt2::ExportedModel>(pt2::load_exported(folder));
+    exported_ = std::make_shared<const pt2::ExportedModel>(
+        artefact ? pt2::signature_from_json(artefact->programs.front().signature, (folder / kManifestFile).string())
+                 : pt2::load_exported(folder));
   }
   return *exported_;
 }

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "api/artefact.h"
 #include "api/impl.h"
 #include "api/planning.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "frontend/hf/inputs.h"
 #include "generate/session.h"
+#include "runtime/shared_state.h"
 
 namespace shardpipe {
 
@@ -23,6 +25,10 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options, con
   comm::World& ranks = world.impl().world;
   std::string bytes;
   Plan result;
+  if (model.impl().artefact) {
+    result.impl_ = std::make_shared<Plan::Impl>(load_plan(model, ranks, options));
+    return result;
+  }
   runtime::TensorSource tensors = model.impl().tensors();  // a module is traced on every rank: it is in no file
   if (ranks.rank() == 0) {
     const mesh::Mesh mesh(options.layout.pp, options.layout.dp, options.layout.tp);
@@ -34,14 +40,14 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options, con
               options.layout.tp, mesh.world_size(), ranks.size()),
           "start as many processes as the layout has ranks");
     }
-    const plan::ModelDescription description = model.impl().describe(options.program);
     const bool generates = options.program == ModelProgram::generation && model.impl().is_folder();
-    const std::optional<int64_t> start = generates ? model.decoder_start_token_id() : std::nullopt;
     PlanOptions chosen = options;
-    chosen.threads = threads_of_rank(options, ranks.local_world_size());
+    chosen.threads = threads_of_rank(options.threads, ranks.local_world_size());
+    plan::Plan planned = plan_for(model, chosen, example);
+    const std::optional<int64_t> start = generates ? model.decoder_start_token_id() : std::nullopt;
     result.impl_ = std::make_shared<Plan::Impl>(Plan::Impl{
-        plan::make_plan(description, chosen, cost_function(tensors, chosen, example)),
-        model.impl().input_check(options.program), model.impl().optional_inputs(options.program), tensors, start});
+        std::move(planned), model.impl().input_check(options.program), model.impl().optional_inputs(options.program),
+        tensors, start});
     bytes = plan::serialize(result.impl_->plan);
   }
   ranks.broadcast(bytes, 0);
@@ -72,6 +78,39 @@ RunResult Engine::run(const NamedTensors& inputs, const RunOptions& options) {
   hf::add_optional_inputs(impl_->optional_inputs, given);
   runtime::BatchResult result = runtime::run_batch(impl_->engine, given, options, impl_->check);
   return {std::move(result.outputs), std::move(result.gradients), result.microbatches, result.stats};
+}
+
+void Engine::reset_state() {
+  impl_->engine.reset_shared_states();
+}
+
+NamedTensors Engine::state() {
+  return runtime::gather_state(impl_->engine);
+}
+
+void Engine::set_state(const NamedTensors& state) {
+  runtime::scatter_state(impl_->engine, state, {});
+}
+
+void Engine::save_state(const std::filesystem::path& file) {
+  const NamedTensors gathered = state();
+  if (impl_->world.rank() == 0) {
+    write_tensors(file, gathered);
+  }
+}
+
+void Engine::load_state(const std::filesystem::path& file) {
+  NamedTensors given;
+  if (impl_->world.rank() == 0) {
+    given = read_tensors(file);
+  }
+  runtime::scatter_state(impl_->engine, given, file.string());
+}
+
+void Engine::Impl::check_run(const NamedTensors& inputs, const RunOptions& options) const {
+  NamedTensors given = inputs;
+  hf::add_optional_inputs(optional_inputs, given);
+  runtime::check_batch(engine.plan(), given, options, check);
 }
 
 int64_t Engine::parameter_bytes() const {

@@ -180,7 +180,7 @@ Explanation explain(
   check(explain_options);
   PlanOptions chosen = options;
   chosen.program = program_of(model, options);
-  const auto threads = [&](int pp) { return threads_of_rank(options, pp); };
+  const auto threads = [&](int pp) { return threads_of_rank(options.threads, pp); };
   chosen.threads = threads(options.layout.pp);
 
   plan::Forecast forecast;

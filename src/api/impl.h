@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 
+#include "api/manifest.h"
 #include "comm/world.h"
 #include "frontend/hf/model.h"
 #include "frontend/pt2/exported.h"
@@ -25,10 +26,16 @@ struct Model::Impl {
   bool is_exported = false;
   std::filesystem::path weights;                      // absolute, or empty
   std::function<trace::TracedModule()> trace_module;  // of a module of the user's own
+  std::shared_ptr<const Manifest> artefact;           // of a compiled model
 
-  bool is_folder() const { return !is_exported && !trace_module; }
+  bool is_module() const { return trace_module || (artefact && artefact->source == Manifest::Source::module); }
+  bool is_folder() const { return !is_exported && !is_module(); }
   /// A folder's program. Reads the configs and traces, once, when first asked: only the rank that plans pays for it.
   const hf::FolderModel& loaded(ModelProgram program = ModelProgram::generation) const;
+  /// An exported program; of an artefact what check_inputs needs of it.
+  const pt2::ExportedModel& exported() const;
+  /// Throws what make_plan would throw about the program itself.
+  void check_program(ModelProgram program, bool gradients) const;
   /// What the planner needs; checks that the weights are there. With `missing_weights` files that are not there are
   /// no error: it says which, and the description names no weights.
   plan::ModelDescription describe(ModelProgram program, std::string* missing_weights = nullptr) const;
@@ -42,8 +49,8 @@ struct Model::Impl {
   runtime::TensorSource tensors() const;
 
  private:
-  const pt2::ExportedModel& exported() const;
   const trace::TracedModule& module() const;
+  hf::FolderModel load_folder(ModelProgram program) const;
 
   mutable std::mutex mutex_;
   mutable std::map<ModelProgram, std::shared_ptr<const hf::FolderModel>> loaded_;
@@ -73,6 +80,9 @@ struct Engine::Impl {
         decoder_start(made.decoder_start),
         tensors(made.tensors),
         engine(made.plan, runtime::seat_of(ranks), made.tensors) {}
+  /// What run() checks before anything is sent.
+  void check_run(const NamedTensors& inputs, const RunOptions& options) const;
+
   comm::World& world;
   runtime::InputCheck check;
   std::vector<hf::OptionalInput> optional_inputs;

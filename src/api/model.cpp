@@ -1,12 +1,14 @@
 #include "shardpipe/model.h"
 
+#include "api/artefact.h"
 #include "api/impl.h"
 #include "base/error.h"
+#include "shardpipe/artefact.h"
 
 namespace shardpipe {
 
 const hf::FolderModel& Model::Impl::loaded(ModelProgram program) const {
-  if (trace_module) {
+  if (is_module()) {
     throw Error(
         ErrorCode::usage, "a C++ module has no configuration and no caches to generate with",
         "give a Hugging Face folder, or use Engine::run");
@@ -20,20 +22,25 @@ const hf::FolderModel& Model::Impl::loaded(ModelProgram program) const {
   const std::scoped_lock lock(mutex_);
   std::shared_ptr<const hf::FolderModel>& model = loaded_[program];
   if (!model) {
-    // Whether a head is tied may depend on the weights. What is wrong with them is said after what is wrong with the
-    // configuration: make_plan opens them again.
-    std::shared_ptr<const checkpoint::Checkpoint> tensors;
-    try {
-      tensors = checkpoint::Checkpoint::open_folder(folder);
-    } catch (const Error&) {
-      tensors.reset();
-    }
-    const hf::Program traced = program == ModelProgram::generation ? hf::Program::generation
-                               : program == ModelProgram::forward  ? hf::Program::forward
-                                                                   : hf::Program::forward_with_mask;
-    model = std::make_shared<const hf::FolderModel>(hf::load_folder_model(folder, dtype, tensors.get(), traced));
+    model = std::make_shared<const hf::FolderModel>(
+        artefact ? artefact_folder_model(*artefact, folder, program) : load_folder(program));
   }
   return *model;
+}
+
+hf::FolderModel Model::Impl::load_folder(ModelProgram program) const {
+  // Whether a head is tied may depend on the weights. What is wrong with them is said after what is wrong with the
+  // configuration: make_plan opens them again.
+  std::shared_ptr<const checkpoint::Checkpoint> tensors;
+  try {
+    tensors = checkpoint::Checkpoint::open_folder(folder);
+  } catch (const Error&) {
+    tensors.reset();
+  }
+  const hf::Program traced = program == ModelProgram::generation ? hf::Program::generation
+                             : program == ModelProgram::forward  ? hf::Program::forward
+                                                                 : hf::Program::forward_with_mask;
+  return hf::load_folder_model(folder, dtype, tensors.get(), traced);
 }
 
 Model Model::from_folder(const std::filesystem::path& folder, const std::string& dtype) {
@@ -46,6 +53,26 @@ Model Model::from_folder(const std::filesystem::path& folder, const std::string&
           ErrorCode::usage, fmt::format("--dtype \"{}\" is not known", dtype), "use float32, bfloat16 or float16");
     }
   }
+  if (is_artefact(impl->folder)) {
+    Model compiled = from_artefact(impl->folder);
+    if (impl->dtype && *impl->dtype != compiled.impl().artefact->dtype) {
+      throw_usage(
+          "--dtype {} contradicts the artefact {}, which was compiled in {}", dtype, folder.string(),
+          graph::dtype_name(compiled.impl().artefact->dtype));
+    }
+    return compiled;
+  }
+  Model model;
+  model.impl_ = std::move(impl);
+  return model;
+}
+
+Model Model::from_artefact(const std::filesystem::path& folder) {
+  auto impl = std::make_shared<Impl>();
+  impl->folder = std::filesystem::absolute(folder).lexically_normal();
+  impl->artefact = std::make_shared<const Manifest>(read_manifest(impl->folder));
+  impl->dtype = impl->artefact->dtype;
+  impl->is_exported = impl->artefact->source == Manifest::Source::exported;
   Model model;
   model.impl_ = std::move(impl);
   return model;

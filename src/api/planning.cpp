@@ -15,11 +15,11 @@ int num_cores() {
   return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
 }
 
-int threads_of_rank(const PlanOptions& options, int local_ranks) {
-  if (options.threads < 0) {
-    throw_usage("--threads is {}, must be at least 1", options.threads);
+int threads_of_rank(int given, int local_ranks) {
+  if (given < 0) {
+    throw_usage("--threads is {}, must be at least 1", given);
   }
-  return options.threads > 0 ? options.threads : std::max(1, num_cores() / local_ranks);
+  return given > 0 ? given : std::max(1, num_cores() / local_ranks);
 }
 
 bool has_caches(const plan::Plan& plan) {
@@ -47,6 +47,11 @@ plan::CostFunction cost_function(
     return plan::measure_costs(
         plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); });
   };
+}
+
+plan::Plan plan_for(const Model& model, const PlanOptions& options, const NamedTensors& example) {
+  const runtime::TensorSource tensors = model.impl().tensors();
+  return plan::make_plan(model.impl().describe(options.program), options, cost_function(tensors, options, example));
 }
 
 }  // namespace shardpipe

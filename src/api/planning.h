@@ -1,6 +1,7 @@
 #pragma once
 
 // What make_plan() and explain() share.
+#include "api/impl.h"
 #include "plan/plan.h"
 #include "runtime/weights.h"
 #include "shardpipe/options.h"
@@ -10,9 +11,9 @@ namespace shardpipe {
 
 /// Cores of this host, at least 1.
 int num_cores();
-/// Threads of each of so many ranks of a host: those asked for, or else an equal part of the cores, at least 1. Throws
-/// Error(usage) when a negative number is asked for.
-int threads_of_rank(const PlanOptions& options, int local_ranks);
+/// Threads of each of so many ranks of a host: those given, or for 0 an equal part of the cores, at least 1. Throws
+/// Error(usage) for negative numbers.
+int threads_of_rank(int given, int local_ranks);
 
 /// Whether the plan's program generates.
 bool has_caches(const plan::Plan& plan);
@@ -21,5 +22,9 @@ bool has_caches(const plan::Plan& plan);
 /// generation for those of a step. Refers to its arguments.
 plan::CostFunction cost_function(
     const runtime::TensorSource& tensors, const PlanOptions& options, const NamedTensors& example);
+
+/// Plans in this process, for as many ranks as the layout has: no world is needed. `options.threads` is what each rank
+/// will have, not 0. Throws as make_plan().
+plan::Plan plan_for(const Model& model, const PlanOptions& options, const NamedTensors& example = {});
 
 }  // namespace shardpipe

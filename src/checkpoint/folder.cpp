@@ -190,6 +190,12 @@ at::Tensor Checkpoint::load_slice(
   return to_run_dtype(file.slice(name, dim, start, length), dtype, *file.mapping(), std::string(name));
 }
 
+void Checkpoint::release(std::string_view name) const {
+  const TensorFile& file = file_of(name);
+  const TensorInfo& info = file.info(name);
+  release_pages(*file.mapping(), file.mapping()->bytes().data() + info.offset_bytes, info.size_bytes);
+}
+
 std::vector<TensorInfo> Checkpoint::tensors() const {
   std::vector<TensorInfo> result;
   result.reserve(names_.size());

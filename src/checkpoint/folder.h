@@ -43,6 +43,9 @@ class Checkpoint {
   at::Tensor load(std::string_view name, c10::ScalarType dtype) const;
   at::Tensor load_slice(std::string_view name, int64_t dim, int64_t start, int64_t length, c10::ScalarType dtype) const;
 
+  /// Takes the tensor's pages out of this process's page tables: see release_pages.
+  void release(std::string_view name) const;
+
   /// Name, dtype and shape of every tensor, in the order of names(). Opens every file, touches no data.
   std::vector<TensorInfo> tensors() const;
 

@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -18,6 +20,27 @@ namespace shardpipe::checkpoint {
 void write_safetensors(
     const std::filesystem::path& path,
     const std::vector<std::pair<std::string, at::Tensor>>& tensors,
+    const std::map<std::string, std::string>& metadata = {});
+
+/// Unit of LaterTensor::place: a line of the processor's cache.
+inline constexpr size_t kPlaceUnit = 64;
+/// Begin of the names of tensors that only fill gaps.
+inline constexpr const char* kGapPrefix = "__gap.";
+
+/// A tensor that is made when it is written.
+struct LaterTensor {
+  std::string name;
+  at::ScalarType dtype = at::kFloat;
+  std::vector<int64_t> shape;
+  std::function<at::Tensor()> make;
+  size_t place = 0;  ///< of the data in the file, modulo kPlaceUnit; a multiple of the element size
+};
+
+/// The same, with one tensor in memory at a time, each at its place: what kernels compute from a mapped tensor may
+/// depend on where it lies in the last bits. Gaps are filled with tensors of bytes named "__gap.N".
+void write_safetensors(
+    const std::filesystem::path& path,
+    const std::vector<LaterTensor>& tensors,
     const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace shardpipe::checkpoint

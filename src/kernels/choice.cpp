@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "kernels/ops.h"
 #include "kernels/simd_level.h"
@@ -46,15 +47,6 @@ Json make_key(int64_t threads) {
       {"threads", threads},
       {"torch", TORCH_VERSION},
       {"kernels", kKernelsRevision}};
-}
-
-// FNV-1a, 64 bits: the name of the key's file.
-uint64_t hash(const std::string& text) {
-  uint64_t h = 14695981039346656037ULL;
-  for (const unsigned char c : text) {
-    h = (h ^ c) * 1099511628211ULL;
-  }
-  return h;
 }
 
 int64_t rows_at(const Json& json, const char* key, const std::string& where) {
@@ -116,7 +108,7 @@ KernelChoice load_or_measure(int64_t threads, const std::filesystem::path& cache
   }
   threads = threads > 0 ? threads : at::get_num_threads();
   const Json key = make_key(threads);
-  const std::filesystem::path file = cache_dir / fmt::format("kernels-{:016x}.json", hash(key.dump()));
+  const std::filesystem::path file = cache_dir / fmt::format("kernels-{:016x}.json", fnv1a(key.dump()));
   std::error_code no_such_file;
   if (!cache_dir.empty() && std::filesystem::exists(file, no_such_file)) {
     try {

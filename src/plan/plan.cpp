@@ -80,21 +80,13 @@ std::vector<std::string> modules_in_order(const graph::Graph& graph) {
   return paths;
 }
 
-std::vector<std::vector<int>> stages_by_rank(const Plan& plan) {
-  std::vector<std::vector<int>> stages;
-  for (int rank = 0; rank < plan.layout.pp; ++rank) {
-    stages.push_back(plan.stages_of_rank(rank));
-  }
-  return stages;
-}
-
 partition::CutPoints cut_balanced(const Plan& plan, const partition::Costs& costs) {
   const int64_t limit = plan.layout.memory_bytes;
   if (plan.layout.virtual_stages == 1) {
     return partition::cut_balanced(plan.graph, plan.num_stages(), costs, limit);
   }
   const partition::CutPoints points = partition::cut_balanced(plan.graph, plan.num_stages(), costs);
-  for (const std::vector<int>& stages : stages_by_rank(plan)) {
+  for (const std::vector<int>& stages : plan.stages_by_rank()) {
     if (limit > 0 && partition::held_bytes(plan.graph, points, stages) > limit) {
       // The stages of a rank share its limit: an equal part each is enough, if more than is needed.
       return partition::cut_balanced(plan.graph, plan.num_stages(), costs, limit / plan.layout.virtual_stages);
@@ -198,6 +190,14 @@ int Plan::default_microbatches() const {
   return layout.chunks > 0 ? layout.chunks : schedule_csv.empty() ? layout.pp : file_schedule.num_microbatches;
 }
 
+std::vector<std::vector<int>> Plan::stages_by_rank() const {
+  std::vector<std::vector<int>> ranks;
+  for (int rank = 0; rank < layout.pp; ++rank) {
+    ranks.push_back(stages_of_rank(rank));
+  }
+  return ranks;
+}
+
 std::vector<int> Plan::stages_of_rank(int rank) const {
   std::vector<int> held;
   for (int stage = 0; stage < num_stages(); ++stage) {
@@ -259,7 +259,7 @@ Plan outline(const Plan& plan, const PlanOptions& options, int pp, const CostFun
   other.schedule_csv = plan.schedule_csv;
   other.place_stages();
   other.cuts = cut_points(other, options, costs);
-  partition::check_memory(other.graph, other.cuts, stages_by_rank(other), other.layout.memory_bytes);
+  partition::check_memory(other.graph, other.cuts, other.stages_by_rank(), other.layout.memory_bytes);
   for (int stage = 1; stage < other.num_stages(); ++stage) {
     other.stages.edges.push_back({graph::kNoValue, stage - 1, stage});
   }
@@ -293,7 +293,7 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
   graph::verify(plan.graph, "planning");
   explain_stages(plan.layout, [&] {
     plan.cuts = cut_points(plan, options, costs);
-    partition::check_memory(plan.graph, plan.cuts, stages_by_rank(plan), plan.layout.memory_bytes);
+    partition::check_memory(plan.graph, plan.cuts, plan.stages_by_rank(), plan.layout.memory_bytes);
     plan.stages = partition::cut(plan.graph, plan.cuts);
   });
   schedule::validate(plan.schedule(plan.default_microbatches(), options.gradients), plan.stage_edges());

@@ -73,6 +73,7 @@ struct Plan {
   }
   /// Those of one such rank, ascending.
   std::vector<int> stages_of_rank(int rank) const;
+  std::vector<std::vector<int>> stages_by_rank() const;
   /// Inputs of the model that a stage uses, and outputs of the model, the hidden ones too, that it computes.
   std::vector<std::pair<std::string, graph::ValueId>> stage_inputs(int stage) const;
   std::vector<std::pair<std::string, graph::ValueId>> stage_outputs(int stage) const;

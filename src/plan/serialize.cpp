@@ -1,4 +1,5 @@
 #include "base/error.h"
+#include "base/hash.h"
 #include "graph/text.h"
 #include "kernels/register.h"
 #include "plan/plan.h"
@@ -7,15 +8,6 @@ namespace shardpipe::plan {
 namespace {
 
 constexpr int kVersion = 4;
-
-// FNV-1a: tells a damaged or mixed-up plan, not a forged one.
-uint64_t hash(std::string_view text) {
-  uint64_t value = 14695981039346656037ULL;
-  for (const char c : text) {
-    value = (value ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
-  }
-  return value;
-}
 
 Json to_json(const Plan& plan) {
   Json json;
@@ -77,7 +69,7 @@ Plan from_json(const Json& json) {
 
 std::string serialize(const Plan& plan) {
   const std::string body = to_json(plan).dump() + "\n" + graph::print(plan.graph);
-  return fmt::format("shardpipe-plan {} {:016x}\n{}", kVersion, hash(body), body);
+  return fmt::format("shardpipe-plan {} {:016x}\n{}", kVersion, fnv1a(body), body);
 }
 
 Plan parse(std::string_view text, const std::string& where) {
@@ -91,7 +83,7 @@ Plan parse(std::string_view text, const std::string& where) {
     throw_input("{} is a plan of another version (\"{}\"), this program reads version {}", where, header, kVersion);
   }
   const std::string_view body = text.substr(std::min(first + 1, text.size()));
-  if (header.substr(prefix.size()) != fmt::format("{:016x}", hash(body))) {
+  if (header.substr(prefix.size()) != fmt::format("{:016x}", fnv1a(body))) {
     throw_input("{} is damaged: its hash does not fit its content", where);
   }
   const size_t line = std::min(body.find('\n'), body.size());

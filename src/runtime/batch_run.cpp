@@ -167,21 +167,7 @@ class Batch : public BatchDriver {
 
   // Of rank 0: the request and its own inputs.
   void prepare(const NamedTensors& inputs, const RunOptions& options, const InputCheck& check) {
-    request_ = request_batch(plan_, inputs, options);
-    const auto pairs = std::max(1, static_cast<int>(plan_.stage_edges().size()));
-    const int most = (comm::Transport::kMaxTag - kFirstBatchTag) / (2 * pairs);
-    if (request_.microbatches() > most) {
-      throw_usage("--chunks is {}, must be at most {} with these cuts", request_.microbatches(), most);
-    }
-    for (const int microbatch : {0, request_.microbatches() - 1}) {
-      std::map<std::string, at::Tensor> checked;
-      for (const auto& [name, tensor] : inputs) {
-        checked[name] = chunk_of(tensor, request_.inputs.at(name), request_, microbatch);
-      }
-      if (check) {
-        check(checked);
-      }
-    }
+    request_ = check_batch(plan_, inputs, options, check);
     for (const auto& [name, tensor] : inputs) {
       // A file's data may lie anywhere, and what kernels compute depends on it in the last bits.
       const bool aligned = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 64 == 0;
@@ -352,6 +338,26 @@ class Batch : public BatchDriver {
 };
 
 }  // namespace
+
+BatchRequest check_batch(
+    const plan::Plan& plan, const NamedTensors& inputs, const RunOptions& options, const InputCheck& check) {
+  BatchRequest request = request_batch(plan, inputs, options);
+  const auto pairs = std::max(1, static_cast<int>(plan.stage_edges().size()));
+  const int most = (comm::Transport::kMaxTag - kFirstBatchTag) / (2 * pairs);
+  if (request.microbatches() > most) {
+    throw_usage("--chunks is {}, must be at most {} with these cuts", request.microbatches(), most);
+  }
+  for (const int microbatch : {0, request.microbatches() - 1}) {
+    std::map<std::string, at::Tensor> checked;
+    for (const auto& [name, tensor] : inputs) {
+      checked[name] = chunk_of(tensor, request.inputs.at(name), request, microbatch);
+    }
+    if (check) {
+      check(checked);
+    }
+  }
+  return request;
+}
 
 BatchResult run_batch(
     Engine& engine,

@@ -23,6 +23,10 @@ struct BatchResult {
   StepStats stats;
 };
 
+/// What run_batch checks before anything is sent, on the rank that has the inputs. Throws Error(usage).
+BatchRequest check_batch(
+    const plan::Plan& plan, const NamedTensors& inputs, const RunOptions& options, const InputCheck& check = {});
+
 /// One forward of a batch through the pipeline, cut into microbatches and joined again, and its backward where the
 /// options name a loss. All ranks together; rank 0's inputs and options count.
 ///

@@ -33,19 +33,32 @@ Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
 }
 
 void Engine::load_weights() {
-  for (const int stage : stages_) {
-    const graph::Graph& part = plan_.stages.graphs[static_cast<size_t>(stage)];
-    for (const graph::ValueId id : part.used_tensors()) {
-      const graph::Value& value = part.values[static_cast<size_t>(id)];
-      if (tensors_.count(id) > 0 || shared_.count(id) > 0) {
-        continue;  // another stage of this rank uses it too
-      }
-      if (value.kind != graph::ValueKind::state) {
-        tensors_[id] = weights_.load(value);
-      } else if (value.state == graph::StateKind::shared) {
-        shared_[id] = weights_.load(value).clone();  // the file is not written to
-      }
+  for (const graph::ValueId id : held_tensors(plan_, rank())) {
+    const graph::Value& value = plan_.graph.values[static_cast<size_t>(id)];
+    if (value.kind != graph::ValueKind::state) {
+      tensors_[id] = weights_.load(value);
     }
+  }
+  reset_shared_states();
+}
+
+std::vector<graph::ValueId> Engine::state_ids(int of_rank) const {
+  std::vector<graph::ValueId> ids = held_tensors(plan_, of_rank);
+  std::erase_if(ids, [&](graph::ValueId id) {
+    return plan_.graph.values[static_cast<size_t>(id)].kind != graph::ValueKind::state;
+  });
+  return ids;
+}
+
+void Engine::set_state(graph::ValueId id, const at::Tensor& tensor) {
+  shared_[id] = tensor;
+  token_stages_.clear();  // they hold the tensors themselves; generation makes them anew
+}
+
+void Engine::reset_shared_states() {
+  for (const graph::ValueId id : state_ids(rank())) {
+    // A copy: the file is not written to.
+    set_state(id, weights_.load(plan_.graph.values[static_cast<size_t>(id)]).clone());
   }
 }
 

@@ -56,6 +56,14 @@ class Engine {
   /// Of the parameters of a stage of this rank, over the backwards of the batch.
   std::vector<ParameterGradient> parameter_gradients(int stage) const;
 
+  /// The shared states that a rank along the pipeline holds, in an order that every rank knows.
+  std::vector<graph::ValueId> state_ids(int of_rank) const;
+  /// One of this rank's own.
+  const at::Tensor& state(graph::ValueId id) const { return shared_.at(id); }
+  void set_state(graph::ValueId id, const at::Tensor& tensor);
+  /// Makes all of this rank's own what the checkpoints hold.
+  void reset_shared_states();
+
   int64_t parameter_bytes() const { return plan_.parameter_bytes(stages_); }
   /// A parameter or buffer of the plan, whether this rank holds it or not; as Weights::load.
   at::Tensor load(const graph::Value& value) const { return weights_.load(value); }

@@ -58,6 +58,21 @@ class PackageTest(unittest.TestCase):
         self.assertEqual(refused.returncode, 2, refused.stderr)
         self.assertRegex(refused.stderr, r"^error\[usage\]: .*nowhere")
 
+    def test_a_pool_of_workers(self):
+        result = self.configure("pool", example="worker-pool")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        result = run("cmake", "--build", self.folder / "pool")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        compiled = self.folder / "compiled"
+        result = run(self.prefix / "bin/shardpipe", "compile", "--model", MODEL, "--pp", 2, "--output", compiled)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        program = self.folder / "pool/worker_pool"  # finds the program beside the library
+        result = run(program, compiled, "The capital of France is", "One, two, three,", env=environment())
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"^ Paris\..*\n four")
+        refused = run(program, self.folder / "nowhere", "x", env=environment())
+        self.assertEqual(refused.returncode, 2, refused.stderr)
+
     def test_the_programs_of_the_pippy_tutorial(self):
         result = self.configure("pippy", example="pippy-inference")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)

@@ -93,6 +93,16 @@ bool generates(const std::filesystem::path& folder) {
   return family.build != nullptr || family.build_encoder_decoder != nullptr;
 }
 
+std::vector<Program> programs_of(const std::filesystem::path& folder) {
+  return generates(folder) ? std::vector{Program::generation, Program::forward, Program::forward_with_mask}
+                   : std::vector{Program::forward, Program::forward_with_mask};
+}
+
+GenerationDefaults read_folder_generation(const std::filesystem::path& folder) {
+  const Config config = read_config(folder);
+  return read_generation_defaults(folder, config, find_family(config).default_eos);
+}
+
 FolderModel load_folder_model(
     const std::filesystem::path& folder,
     std::optional<at::ScalarType> dtype,

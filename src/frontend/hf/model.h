@@ -43,6 +43,12 @@ struct FolderModel {
   checkpoint::NameRules names;  ///< how to find the graph's tensors in the checkpoint
 };
 
+/// The programs that the family of a folder has, from its config.json alone. Throws as load_folder_model.
+std::vector<Program> programs_of(const std::filesystem::path& folder);
+
+/// What the configuration files of a folder say about generation, without a model.
+GenerationDefaults read_folder_generation(const std::filesystem::path& folder);
+
 /// Reads the configuration files of a folder, builds the model on `meta` and traces it: touches no weight.
 /// `dtype`: float32, bfloat16, float16 or float64; by default that of config.json, else float32.
 /// `weights`: the folder's checkpoint, where it is at hand. A head that config.json ties to the embedding is then left
