@@ -234,7 +234,7 @@ class RankWeights {
     if (!permuted.empty()) {
       metadata[kPermuted] = permuted.dump();
     }
-    checkpoint::write_safetensors(file, tensors, metadata);
+    checkpoint::write_placed(file, tensors, metadata);
   }
 
  private:
