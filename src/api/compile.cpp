@@ -81,6 +81,7 @@ class NewFolder {
 };
 
 /// A program of the model: its plan, and where its weights are now.
+// NOLINTNEXTLINE(bugprone-exception-escape): a Json moves without
 struct Compiled {
   Manifest::Program entry;
   std::shared_ptr<const plan::Plan> plan;  // shared by programs that are the same
