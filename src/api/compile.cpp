@@ -81,6 +81,7 @@ class NewFolder {
 };
 
 /// A program of the model: its plan, and where its weights are now.
+// NOLINTNEXTLINE(bugprone-exception-escape): a Json moves without
 struct Compiled {
   Manifest::Program entry;
   std::shared_ptr<const plan::Plan> plan;  // shared by programs that are the same
@@ -234,7 +235,7 @@ class RankWeights {
     if (!permuted.empty()) {
       metadata[kPermuted] = permuted.dump();
     }
-    checkpoint::write_safetensors(file, tensors, metadata);
+    checkpoint::write_placed(file, tensors, metadata);
   }
 
  private:

@@ -18,6 +18,7 @@ struct Manifest {
   enum class Source { folder, exported, module };
 
   /// A program of the model, compiled.
+  // NOLINTNEXTLINE(bugprone-exception-escape): a Json moves without
   struct Program {
     ModelProgram program = ModelProgram::forward;  ///< `forward` of models that have one only
     bool gradients = false;

@@ -154,7 +154,7 @@ void write_safetensors(
   write(path, header, later, order);
 }
 
-void write_safetensors(
+void write_placed(
     const std::filesystem::path& path,
     const std::vector<LaterTensor>& tensors,
     const std::map<std::string, std::string>& metadata) {

@@ -36,9 +36,9 @@ struct LaterTensor {
   size_t place = 0;  ///< of the data in the file, modulo kPlaceUnit; a multiple of the element size
 };
 
-/// The same, with one tensor in memory at a time, each at its place: what kernels compute from a mapped tensor may
-/// depend on where it lies in the last bits. Gaps are filled with tensors of bytes named "__gap.N".
-void write_safetensors(
+/// As write_safetensors, with one tensor in memory at a time, each at its place: what kernels compute from a mapped
+/// tensor may depend on where it lies in the last bits. Gaps are filled with tensors of bytes named "__gap.N".
+void write_placed(
     const std::filesystem::path& path,
     const std::vector<LaterTensor>& tensors,
     const std::map<std::string, std::string>& metadata = {});

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "runtime/engine.h"
-#include "shardpipe/tensors.h"
+#include "runtime/microbatches.h"
 
 namespace shardpipe::runtime {
 

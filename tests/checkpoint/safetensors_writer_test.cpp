@@ -42,6 +42,37 @@ TEST(SafetensorsWriter, RoundTripsAnyTensorAligned) {
   EXPECT_EQ(files_in(folder.path()), 1u);  // no temporary file stays
 }
 
+TEST(SafetensorsWriter, PutsTensorsWhereTheyAreWanted) {
+  const TestFolder folder;
+  std::vector<LaterTensor> tensors;
+  std::vector<at::Tensor> values;
+  int in_memory = 0;
+  int most = 0;
+  for (const auto& [size, place] : {std::pair(3, 4), {16, 8}, {32, 8}, {5, 0}, {64, 60}, {0, 12}, {16, 4}}) {
+    values.push_back(at::arange(size, at::kFloat) + place);
+    tensors.push_back({"t" + std::to_string(values.size()), at::kFloat, {size}, nullptr, static_cast<size_t>(place)});
+    tensors.back().make = [&, value = values.back()] {
+      most = std::max(most, ++in_memory);
+      const auto release = [&in_memory](void*) { --in_memory; };
+      const at::Tensor copy = value.clone();
+      return at::from_blob(
+          copy.mutable_data_ptr(), copy.sizes(), [copy, release](void* data) { release(data); }, at::kFloat);
+    };
+  }
+  write_placed(folder / "m.safetensors", tensors, {{"rank", "3"}});
+  EXPECT_EQ(most, 1);
+  const auto file = SafetensorsFile::open(folder / "m.safetensors");
+  EXPECT_EQ(file->metadata().at("rank"), "3");
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const at::Tensor tensor = file->tensor(tensors[i].name);
+    EXPECT_TRUE(tensor.equal(values[i])) << i;
+    EXPECT_EQ(file->info(tensors[i].name).offset_bytes % kPlaceUnit, tensors[i].place) << i;
+  }
+  tensors[0].shape = {4};
+  expect_error(
+      ErrorCode::internal, {"the tensor \"t1\" for"}, [&] { write_placed(folder / "m.safetensors", tensors); });
+}
+
 TEST(SafetensorsWriter, WritesEmptyLists) {
   const TestFolder folder;
   write_safetensors(folder / "none.safetensors", {});
