@@ -78,9 +78,7 @@ Verification verify_batch(
     inputs = read_tensors(options.inputs);
   }
   PlanOptions planning = options.run.plan;
-  const bool masked =
-      std::any_of(inputs.begin(), inputs.end(), [](const auto& i) { return i.first == "attention_mask"; });
-  planning.program = masked ? ModelProgram::forward_with_mask : ModelProgram::forward;
+  planning.program = forward_program(inputs);
   const Plan plan = make_plan(model, world, planning, inputs);
   if (first && options.inputs.empty()) {
     const LayoutOptions& made = plan.layout();

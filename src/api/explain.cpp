@@ -105,7 +105,8 @@ class Pricing {
       : plan_(plan), tensors_(tensors), profile_(profile) {}
 
   partition::Rates rates(int threads, int active) {
-    return plan::shared_rates(alone(threads), alone(num_cores()), active);
+    const partition::Rates& rank = alone(threads);
+    return active == 1 ? rank : plan::shared_rates(rank, alone(num_cores()), active);
   }
 
   partition::Costs costs(const plan::Step& step, int threads, int active) {

@@ -87,7 +87,7 @@ std::string line_past_stages(const Explanation& e, const Bundle& bundle) {
   const int to = top_of(bundle.to) + 16;
   return fmt::format(
       R"(<path class="edge" d="M{0} {1}H{2}V{3}H{0}"/><path class="head" d="M{4} {5}L{0} {3}L{4} {6}z"/>)"
-      R"(<text transform="translate({7} {8}) rotate(90)" text-anchor="middle">{9}</text>)",
+      R"~(<text transform="translate({7} {8}) rotate(90)" text-anchor="middle">{9}</text>)~",
       x, from, lane, to, x + 8, to - 4, to + 4, lane + 5, (from + to) / 2, bytes_words(e, bundle));
 }
 

@@ -1,7 +1,6 @@
 #include "plan/explain.h"
 
 #include <algorithm>
-#include <set>
 
 #include "graph/op_table.h"
 #include "partition/layers.h"
@@ -272,6 +271,10 @@ Explanation explain(const Plan& plan, const Forecast& forecast) {
   Priced priced{forecast.steps(plan), {}};
   for (Step& step : priced.steps) {
     step.sizes = partition::with_unknown(plan.graph, step.sizes);
+    std::erase_if(step.sizes, [&](const auto& size) {  // of another kind of program
+      return std::find(plan.graph.dimensions.begin(), plan.graph.dimensions.end(), size.first) ==
+             plan.graph.dimensions.end();
+    });
     priced.costs.push_back(forecast.costs(step, plan.threads, active_ranks(plan.layout.pp, step)));
   }
   explanation.rates = forecast.rates(plan.threads, active_ranks(plan.layout.pp, priced.steps.front()));

@@ -63,7 +63,7 @@ class Demo(unittest.TestCase):
                 embedding = self.HIDDEN * self.VOCABULARY
                 total = embedding + self.LAYERS * self.layer_parameters() + self.HIDDEN
                 self.assertEqual(report["parameters"], total)
-                self.assertEqual(report["dtype"], "bfloat16")
+                self.assertEqual(report["dtype"], "float32")
                 stages = report["stages"]
                 self.assertEqual([s["stage"] for s in stages], list(range(pp)))
                 self.assertEqual([s["layers"] for s in stages], [(self.LAYERS + stage) // pp for stage in range(pp)])
@@ -74,15 +74,15 @@ class Demo(unittest.TestCase):
                     ends = (stage["stage"] == 0) + (stage["stage"] == pp - 1)
                     own = min(ends, 1) * embedding + (self.HIDDEN if stage["stage"] == pp - 1 else 0)
                     self.assertEqual(stage["parameters"], stage["layers"] * self.layer_parameters() + own)
-                    self.assertEqual(stage["parameter_bytes"], 2 * stage["parameters"])
-                self.assertEqual([t["name"] for t in report["shared"]], ["model.embed_tokens.weight"] if pp > 1 else [])
+                    self.assertEqual(stage["parameter_bytes"], 4 * stage["parameters"])
+                self.assertEqual([t["name"] for t in report["shared"]], ["model.embed_tokens.weight", "model.rotary_emb.inv_freq"] if pp > 1 else [])
                 self.assertEqual([r["parameters"] for r in report["ranks"]], [s["parameters"] for s in stages])
                 chain = [edge for edge in report["edges"] if edge["shape"].endswith(f"{self.HIDDEN}]")]
                 self.assertTrue(chain or pp == 1)
                 for edge in chain:
-                    self.assertEqual((edge["shape"], edge["dtype"]), (f"[tokens, {self.HIDDEN}]", "bfloat16"))
-                    self.assertEqual(edge["steps"]["prefill"], {**edge["steps"]["prefill"], "shape": [40, self.HIDDEN], "bytes": 40 * self.HIDDEN * 2})
-                    self.assertEqual(edge["steps"]["decode"]["bytes"], self.HIDDEN * 2)
+                    self.assertEqual((edge["shape"], edge["dtype"]), (f"[tokens, {self.HIDDEN}]", "float32"))
+                    self.assertEqual(edge["steps"]["prefill"], {**edge["steps"]["prefill"], "shape": [40, self.HIDDEN], "bytes": 40 * self.HIDDEN * 4})
+                    self.assertEqual(edge["steps"]["decode"]["bytes"], self.HIDDEN * 4)
                 self.assertEqual(report["steps"]["prefill"]["microbatches"], pp)
                 self.assertEqual([other["pp"] for other in report["alternatives"]], list(range(1, pp)))
                 for name, step in report["steps"].items():
