@@ -7,6 +7,7 @@
 #include "plan/explain_layers.h"
 #include "plan/footprint.h"
 #include "plan/predict.h"
+#include "plan/units.h"
 
 namespace shardpipe::plan {
 namespace {
@@ -240,8 +241,9 @@ void add_alternatives(const Plan& plan, const Forecast& forecast, Explanation& e
   }
   if (best != nullptr) {
     explanation.remark = fmt::format(
-        "--pp {} would be faster on this host of {} core{}: {:.3g} s instead of {:.3g} s a request", best->pp,
-        explanation.cores, explanation.cores == 1 ? "" : "s", best->request_s, explanation.request_s);
+        "--pp {} would be faster on this host of {} core{}: {} instead of {} a request", best->pp,
+        explanation.cores, explanation.cores == 1 ? "" : "s", seconds_text(best->request_s),
+        seconds_text(explanation.request_s));
   }
 }
 

@@ -43,8 +43,11 @@ std::string seconds_text(double seconds) {
     seconds *= 1000;
     ++power;
   }
-  if (seconds >= 999.5) {
-    return fmt::format("{:.0f} s", seconds);
+  if (seconds >= 7200) {
+    return short_number(seconds / 3600) + " h";
+  }
+  if (seconds >= 600) {
+    return digits(seconds / 60) + " min";
   }
   return digits(seconds) + " " + kSmall[power];
 }
