@@ -241,9 +241,8 @@ void add_alternatives(const Plan& plan, const Forecast& forecast, Explanation& e
   }
   if (best != nullptr) {
     explanation.remark = fmt::format(
-        "--pp {} would be faster on this host of {} core{}: {} instead of {} a request", best->pp,
-        explanation.cores, explanation.cores == 1 ? "" : "s", seconds_text(best->request_s),
-        seconds_text(explanation.request_s));
+        "--pp {} would be faster on this host of {} core{}: {} instead of {} a request", best->pp, explanation.cores,
+        explanation.cores == 1 ? "" : "s", seconds_text(best->request_s), seconds_text(explanation.request_s));
   }
 }
 
