@@ -70,8 +70,10 @@ Action add_plan(CLI::App& app) {
   app.add_option("--inputs", options->inputs, "safetensors file with inputs: plan `run` with them, not `generate`");
   app.add_option("--batch", options->explain.batch, "prompts, or rows of a batch (default: one a microbatch)")
       ->check(CLI::PositiveNumber);
-  app.add_option("--prompt-tokens", options->explain.prompt_tokens, "tokens of each prompt (default: 128)");
-  app.add_option("--new-tokens", options->explain.new_tokens, "tokens generated after each (default: 32)");
+  app.add_option("--prompt-tokens", options->explain.prompt_tokens, "tokens of each prompt (default: 128)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--new-tokens", options->explain.new_tokens, "tokens generated after each (default: 32)")
+      ->check(CLI::PositiveNumber);
   add_repeatable(app, "--size", options->sizes, "NAME=N: a named dimension, where there are no --inputs (repeatable)");
   app.add_option("--html", options->html, "also write a page with diagram, costs and timeline to this file");
   app.add_flag("--json", options->json, "print one JSON object");

@@ -49,6 +49,7 @@ void time_forward(
           R"({{"rank": 0, "run_s": {}, "chunks": {}}})"
           "\n",
           passed.count(), result.chunks);
+      std::fflush(stdout);
     }
   }
 }

@@ -18,8 +18,8 @@ struct ExplainOptions {
   bool profile = false;  ///< costs are measured: each step runs layer by layer in this process; needs the weights
   /// Rows of a request: prompts, or items of the batch. 0 = the example's, else one a microbatch of the layout.
   int64_t batch = 0;
-  int64_t prompt_tokens = 128;           ///< of each prompt, of generation
-  int64_t new_tokens = 32;               ///< after each prompt
+  int64_t prompt_tokens = 0;  ///< of each prompt, of generation; 0 = 128, or fewer where the model has no room for them
+  int64_t new_tokens = 0;     ///< after each prompt; 0 = 32, or fewer likewise
   std::map<std::string, int64_t> sizes;  ///< of named dimensions that no example gives; of other programs
 };
 

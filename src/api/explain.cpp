@@ -34,11 +34,25 @@ void check_size(const char* what, int64_t value, int64_t lowest) {
 
 void check(const ExplainOptions& options) {
   check_size("--batch", options.batch, 0);
-  check_size("--prompt-tokens", options.prompt_tokens, 1);
-  check_size("--new-tokens", options.new_tokens, 1);
+  check_size("--prompt-tokens", options.prompt_tokens, 0);
+  check_size("--new-tokens", options.new_tokens, 0);
   for (const auto& [name, size] : options.sizes) {
     check_size(fmt::format("--size {}", name).c_str(), size, 1);
   }
+}
+
+// With the numbers of tokens that are not given.
+ExplainOptions completed(const Model& model, ExplainOptions options) {
+  constexpr int64_t kPromptTokens = 128;
+  constexpr int64_t kNewTokens = 32;
+  const int64_t most = model.max_positions();
+  if (options.new_tokens == 0) {
+    options.new_tokens = std::clamp<int64_t>(most / 2, 1, kNewTokens);
+  }
+  if (options.prompt_tokens == 0) {
+    options.prompt_tokens = std::clamp<int64_t>(most - options.new_tokens, 1, kPromptTokens);
+  }
+  return options;
 }
 
 // The steps of generation: the prompts of a request, then a token for each row, half of the new ones being there.
@@ -105,7 +119,8 @@ class Pricing {
       : plan_(plan), tensors_(tensors), profile_(profile) {}
 
   partition::Rates rates(int threads, int active) {
-    return plan::shared_rates(alone(threads), alone(num_cores()), active);
+    const partition::Rates& rank = alone(threads);
+    return active == 1 ? rank : plan::shared_rates(rank, alone(num_cores()), active);
   }
 
   partition::Costs costs(const plan::Step& step, int threads, int active) {
@@ -190,6 +205,7 @@ Explanation explain(
   const plan::CostFunction cut_costs = remembered(cost_function(tensors, chosen, inputs));
   const plan::Plan plan = plan::make_plan(description, chosen, cut_costs);
   const bool generates = has_caches(plan);
+  const ExplainOptions asked = generates ? completed(model, explain_options) : explain_options;
 
   NamedTensors given = inputs;
   if (generates) {
@@ -198,8 +214,7 @@ Explanation explain(
           ErrorCode::usage, "inputs and sizes are those of a program other than generation",
           "use the numbers of prompts and tokens");
     }
-    model.check_prompts(
-        {std::vector<int64_t>(static_cast<size_t>(explain_options.prompt_tokens), 0)}, explain_options.new_tokens);
+    model.check_prompts({std::vector<int64_t>(static_cast<size_t>(asked.prompt_tokens), 0)}, asked.new_tokens);
   } else if (given.empty()) {
     given = make_inputs(plan, explain_options);
   } else {
@@ -222,7 +237,7 @@ Explanation explain(
   forecast.threads = threads;
   const int64_t rows = explain_options.batch > 0 ? explain_options.batch : plan.default_microbatches();
   forecast.steps = [&](const plan::Plan& of) {
-    return generates ? generation_steps(of, explain_options, rows) : forward_steps(of, given);
+    return generates ? generation_steps(of, asked, rows) : forward_steps(of, given);
   };
   forecast.costs = [&](const plan::Step& step, int of_threads, int active) {
     return pricing.costs(step, of_threads, active);

@@ -1,13 +1,13 @@
 #include "plan/explain.h"
 
 #include <algorithm>
-#include <set>
 
 #include "graph/op_table.h"
 #include "partition/layers.h"
 #include "plan/explain_layers.h"
 #include "plan/footprint.h"
 #include "plan/predict.h"
+#include "plan/units.h"
 
 namespace shardpipe::plan {
 namespace {
@@ -241,8 +241,8 @@ void add_alternatives(const Plan& plan, const Forecast& forecast, Explanation& e
   }
   if (best != nullptr) {
     explanation.remark = fmt::format(
-        "--pp {} would be faster on this host of {} core{}: {:.3g} s instead of {:.3g} s a request", best->pp,
-        explanation.cores, explanation.cores == 1 ? "" : "s", best->request_s, explanation.request_s);
+        "--pp {} would be faster on this host of {} core{}: {} instead of {} a request", best->pp, explanation.cores,
+        explanation.cores == 1 ? "" : "s", seconds_text(best->request_s), seconds_text(explanation.request_s));
   }
 }
 
@@ -272,6 +272,10 @@ Explanation explain(const Plan& plan, const Forecast& forecast) {
   Priced priced{forecast.steps(plan), {}};
   for (Step& step : priced.steps) {
     step.sizes = partition::with_unknown(plan.graph, step.sizes);
+    std::erase_if(step.sizes, [&](const auto& size) {  // of another kind of program
+      return std::find(plan.graph.dimensions.begin(), plan.graph.dimensions.end(), size.first) ==
+             plan.graph.dimensions.end();
+    });
     priced.costs.push_back(forecast.costs(step, plan.threads, active_ranks(plan.layout.pp, step)));
   }
   explanation.rates = forecast.rates(plan.threads, active_ranks(plan.layout.pp, priced.steps.front()));

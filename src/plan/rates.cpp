@@ -21,20 +21,14 @@ constexpr int64_t kWeightBytes = int64_t{96} << 20;
 constexpr int64_t kManyRows = 64;
 constexpr int kManyWeights = 2;
 constexpr int kRounds = 3;
-constexpr int kSmallOperators = 500;
+constexpr int kSmallOperators = 200;
 constexpr int64_t kSmall = 64;  // elements: the call is what takes the time
 
-// A core that is taken away only makes a run longer: the least of several, the first one not counted.
 template <typename F>
-double least_seconds(const F& f) {
-  double least = std::numeric_limits<double>::infinity();
-  for (int round = 0; round <= kRounds; ++round) {
-    const auto start = std::chrono::steady_clock::now();
-    f();
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    least = round > 0 ? std::min(least, passed.count()) : least;
-  }
-  return std::max(least, 1e-9);
+double seconds_of(const F& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 at::Tensor product(const at::Tensor& x, const at::Tensor& weight, const std::optional<kernels::KernelChoice>& choice) {
@@ -57,33 +51,44 @@ partition::Rates measure_rates(at::ScalarType dtype, int threads, const std::opt
   for (int64_t bytes = 0; bytes < kWeightBytes; bytes += weight_bytes) {
     weights.push_back(at::full({kOut, kIn}, 0.01, dtype));
   }
+  // A core that is taken away only makes a product longer, so the least counts. The first round prepares the kernels.
   const auto multiply = [&](int64_t rows, size_t count) {
     const at::Tensor x = at::full({rows, kIn}, 0.5, dtype);
-    return least_seconds([&] {
-             for (size_t i = 0; i < count; ++i) {
-               product(x, weights[i], choice);
-             }
-           }) /
-           static_cast<double>(count);
+    double least = std::numeric_limits<double>::infinity();
+    for (int round = 0; round <= kRounds; ++round) {
+      for (size_t i = 0; i < count; ++i) {
+        const double seconds = seconds_of([&] { product(x, weights[i], choice); });
+        least = round > 0 ? std::min(least, seconds) : least;
+      }
+    }
+    return std::max(least, 1e-9);
   };
   partition::Rates rates;
   rates.bytes_per_second = static_cast<double>(weight_bytes) / multiply(1, weights.size());
   rates.flops_per_second = static_cast<double>(2 * kManyRows * kOut * kIn) / multiply(kManyRows, kManyWeights);
   const at::Tensor small = at::full({kSmall}, 0.5, dtype);
-  rates.node_seconds = least_seconds([&] {
-                         at::Tensor x = small;
-                         for (int i = 0; i < kSmallOperators; ++i) {
-                           x = at::mul(x, small);
-                         }
-                       }) /
-                       kSmallOperators;
+  double least = std::numeric_limits<double>::infinity();
+  for (int round = 0; round <= kRounds; ++round) {
+    const double seconds = seconds_of([&] {
+      at::Tensor x = small;
+      for (int i = 0; i < kSmallOperators; ++i) {
+        x = at::mul(x, small);
+      }
+    });
+    least = std::min(least, seconds / kSmallOperators);
+  }
+  rates.node_seconds = least;
   return rates;
 }
 
 partition::Rates shared_rates(const partition::Rates& alone, const partition::Rates& host, int active) {
   partition::Rates rates = alone;
-  rates.flops_per_second = std::min(alone.flops_per_second, host.flops_per_second / active);
-  rates.bytes_per_second = std::min(alone.bytes_per_second, host.bytes_per_second / active);
+  // Several threads are no slower than one, whatever a short measurement says.
+  const auto part = [&](double of_alone, double of_host) {
+    return std::min(of_alone, std::max(of_alone, of_host) / active);
+  };
+  rates.flops_per_second = part(alone.flops_per_second, host.flops_per_second);
+  rates.bytes_per_second = part(alone.bytes_per_second, host.bytes_per_second);
   return rates;
 }
 

@@ -38,13 +38,16 @@ std::string bytes_text(double bytes) {
 }
 
 std::string seconds_text(double seconds) {
+  if (seconds >= 7200) {
+    return short_number(seconds / 3600) + " h";
+  }
+  if (seconds >= 600) {
+    return digits(seconds / 60) + " min";
+  }
   size_t power = 0;
   while (seconds > 0 && seconds < 0.9995 && power + 1 < kSmall.size()) {
     seconds *= 1000;
     ++power;
-  }
-  if (seconds >= 999.5) {
-    return fmt::format("{:.0f} s", seconds);
   }
   return digits(seconds) + " " + kSmall[power];
 }

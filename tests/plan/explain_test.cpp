@@ -176,7 +176,7 @@ TEST(Explain, SaysWhenFewerRanksAreFaster) {
   EXPECT_EQ(e.alternatives[0].pp, 1);
   EXPECT_DOUBLE_EQ(e.alternatives[0].request_s, 4);
   EXPECT_DOUBLE_EQ(e.request_s, 5);
-  EXPECT_THAT(e.remark, HasSubstr("--pp 1 would be faster on this host of 8 cores: 4 s instead of 5 s"));
+  EXPECT_THAT(e.remark, HasSubstr("--pp 1 would be faster on this host of 8 cores: 4.00 s instead of 5.00 s"));
   EXPECT_THAT(to_text(e), HasSubstr(e.remark));
   EXPECT_EQ(to_json(e)["remark"], e.remark);
   // With eight times the threads each rank is as fast as the pipeline is long: nothing to say.
