@@ -123,7 +123,7 @@ class Simulate(unittest.TestCase):
     # interleaved with as many microbatches as ranks runs all forwards first.
     def test_orders_are_torchs(self):
         compared = 0
-        for p in (1, 2, 3, 8):
+        for p in (1, 2, 4):
             for m in (p, 2 * p + 1, 4 * p):
                 cases = [("fill-drain", torchs.ScheduleGPipe, 1), ("1f1b", torchs.Schedule1F1B, 1),
                          ("zb-h1", torchs.ScheduleInterleavedZeroBubble, 1), ("zb-v", torchs.ScheduleZBVZeroBubble, 2)]
@@ -143,7 +143,7 @@ class Simulate(unittest.TestCase):
                     self.assertEqual([row[:2 * m] for row in ours], [row[:2 * m] for row in theirs])
                     self.assertEqual(
                         ours, [row[:2 * m] + row[3 * m - 1:2 * m - 1:-1] + row[:3 * m - 1:-1] for row in theirs])
-        self.assertGreater(compared, 50)
+        self.assertGreater(compared, 40)
 
     def test_lists_run_in_torch(self):
         for name, p, m in [("1f1b", 4, 6), ("interleaved", 2, 4), ("zb-h1", 4, 8), ("zb-v", 4, 8), ("looped-bfs", 2, 3)]:

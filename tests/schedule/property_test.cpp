@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 #include <set>
 
 #include "base/error.h"
@@ -180,18 +180,18 @@ TEST(Property, EveryScheduleCanBeShown) {
   }
 }
 
-// 512 ranks x 2,048 microbatches in well under 10 s: a second or two where nothing else runs.
+// 512 ranks x 2,048 microbatches in well under 10 s: a second each where nothing else runs.
 TEST(Scale, LargeSchedules) {
   constexpr int kRanks = 512;
   constexpr int kMicrobatches = 2048;
   for (const std::string name : {"1f1b", "zb-h1"}) {
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();  // of this process: others may use the cores
     const StageEdges edges = chain_edges(kRanks);
     const Schedule schedule = lower(make_schedule(name, kRanks, 1, kMicrobatches, true), edges, true);
     validate(schedule, edges);
     const Simulation result = simulate(schedule, edges, uniform_costs(kRanks, 1, 1, 1));
     EXPECT_EQ(result.makespan, kMicrobatches * 3 + closed_form_bubble(name, kRanks, 1, kMicrobatches, 1, 1, 1));
-    EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), 10) << name;
+    EXPECT_LT(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC, 10) << name;
   }
 }
 
