@@ -54,9 +54,7 @@ void time_forward(
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   using namespace shardpipe;
   std::string folder;
   std::string dtype = "float32";
@@ -82,41 +80,51 @@ int main(int argc, char** argv) {
   CLI11_PARSE(app, argc, argv);
   ::mallopt(M_MMAP_THRESHOLD, 1 << 30);
   ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  try {
-    World world = World::from_environment();
-    const Model model = Model::from_folder(folder, dtype);
-    options.program = forward ? ModelProgram::forward : ModelProgram::generation;
-    const Plan plan = make_plan(model, world, options);
-    Engine engine(plan, world);
-    const auto prompts =
-        world.rank() == 0 ? make_prompts(rows, length, model.vocab_size()) : std::vector<std::vector<int64_t>>{};
-    if (forward) {
-      time_forward(world, engine, prompts, repetitions);
-    }
-    for (int i = 0; i <= repetitions && !forward; ++i) {
-      const GenerateResult result = generate(engine, prompts, generation);
-      if (i == 0) {
-        continue;
-      }
-      double compute = 0;
-      double wait = 0;
-      for (size_t step = 1; step < result.steps.size(); ++step) {
-        compute += result.steps[step].compute_s;
-        wait += result.steps[step].wait_s;
-      }
-      const std::string line = fmt::format(
-          R"({{"rank": {}, "prefill_s": {}, "decode_s": {}, "decode_tokens": {}, "lanes": {}, "compute_s": {}, "wait_s": {}, "first_token": {}}})",
-          world.rank(), result.prefill_s, result.decode_s,
-          (static_cast<double>(result.outputs[0].token_ids.size()) - 1) * static_cast<double>(result.outputs.size()),
-          result.lanes, compute, wait, result.outputs[0].token_ids[0]);
-      for (const std::string& rank : world.gather(line)) {
-        fmt::print("{}\n", rank);
-      }
-      std::fflush(stdout);
-    }
-    world.finish();
-  } catch (const Error& error) {
-    std::_Exit(fail(error));
+  World world = World::from_environment();
+  const Model model = Model::from_folder(folder, dtype);
+  options.program = forward ? ModelProgram::forward : ModelProgram::generation;
+  const Plan plan = make_plan(model, world, options);
+  Engine engine(plan, world);
+  const auto prompts =
+      world.rank() == 0 ? make_prompts(rows, length, model.vocab_size()) : std::vector<std::vector<int64_t>>{};
+  if (forward) {
+    time_forward(world, engine, prompts, repetitions);
   }
-  std::_Exit(0);
+  for (int i = 0; i <= repetitions && !forward; ++i) {
+    const GenerateResult result = generate(engine, prompts, generation);
+    if (i == 0) {
+      continue;
+    }
+    double compute = 0;
+    double wait = 0;
+    for (size_t step = 1; step < result.steps.size(); ++step) {
+      compute += result.steps[step].compute_s;
+      wait += result.steps[step].wait_s;
+    }
+    const std::string line = fmt::format(
+        R"({{"rank": {}, "prefill_s": {}, "decode_s": {}, "decode_tokens": {}, "lanes": {}, "compute_s": {}, "wait_s": {}, "first_token": {}}})",
+        world.rank(), result.prefill_s, result.decode_s,
+        (static_cast<double>(result.outputs[0].token_ids.size()) - 1) * static_cast<double>(result.outputs.size()),
+        result.lanes, compute, wait, result.outputs[0].token_ids[0]);
+    for (const std::string& rank : world.gather(line)) {
+      fmt::print("{}\n", rank);
+    }
+    std::fflush(stdout);
+  }
+  world.finish();
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int status = 1;
+  try {
+    status = run(argc, argv);
+  } catch (const shardpipe::Error& error) {
+    status = shardpipe::fail(error);
+  } catch (...) {
+    std::fputs("an exception that is no Error\n", stderr);
+  }
+  std::_Exit(status);
 }

@@ -22,7 +22,7 @@ struct LayoutOptions {
   /// Order of the work: fill-drain, 1f1b, interleaved, looped-bfs, zb-h1, zb-v, or a file FILE.csv. Stage s is on rank
   /// s mod pp; of zb-v on s or 2 pp - 1 - s; of a file where its lists say.
   std::string schedule = "fill-drain";
-  int64_t memory_bytes = 0;             ///< most that the weights of one rank may take; 0 = no limit
+  int64_t memory_bytes = 0;  ///< most that the weights of one rank may take; 0 = no limit
 };
 
 /// A split policy of one's own: from the model's module paths, in the order in which they run, to the modules to cut

@@ -45,7 +45,8 @@ std::vector<Bundle> bundles(const Explanation& e) {
   std::vector<int> lane_ends;  // stage where the last line of each lane ends
   for (auto& [stages, bundle] : by_stages) {
     if (bundle.to > bundle.from + 1) {
-      const auto free = std::find_if(lane_ends.begin(), lane_ends.end(), [&](int end) { return end <= bundle.from; });
+      const auto free =
+          std::find_if(lane_ends.begin(), lane_ends.end(), [from = bundle.from](int end) { return end <= from; });
       bundle.lane = static_cast<int>(free - lane_ends.begin());
       if (free == lane_ends.end()) {
         lane_ends.push_back(bundle.to);

@@ -69,7 +69,7 @@ class PackageTest(unittest.TestCase):
         program = self.folder / "pool/worker_pool"  # finds the program beside the library
         result = run(program, compiled, "The capital of France is", "One, two, three,", env=environment())
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertRegex(result.stdout, r"^ Paris\..*\n four")
+        self.assertRegex(result.stdout, r"(?s)^ Paris\..*\n four")
         refused = run(program, self.folder / "nowhere", "x", env=environment())
         self.assertEqual(refused.returncode, 2, refused.stderr)
 

@@ -95,7 +95,7 @@ bool generates(const std::filesystem::path& folder) {
 
 std::vector<Program> programs_of(const std::filesystem::path& folder) {
   return generates(folder) ? std::vector{Program::generation, Program::forward, Program::forward_with_mask}
-                   : std::vector{Program::forward, Program::forward_with_mask};
+                           : std::vector{Program::forward, Program::forward_with_mask};
 }
 
 GenerationDefaults read_folder_generation(const std::filesystem::path& folder) {
