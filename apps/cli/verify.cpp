@@ -10,6 +10,7 @@
 #include "layout_options.h"
 #include "prompts.h"
 #include "report.h"
+#include "shardpipe/artefact.h"
 #include "shardpipe/verify.h"
 
 namespace shardpipe::cli {
@@ -153,6 +154,8 @@ int verify_command(Options& options, const Invocation& invocation) {
   std::optional<Model> reference;
   if (!options.reference.empty()) {
     reference = open_reference(options, world.rank() == 0);
+  } else if (is_artefact(options.run.model)) {
+    reference = model;  // each rank finds its own part only
   }
   Json layout;
   const Verification found = tokens ? verify_tokens(options, model, world, reference ? &*reference : nullptr, layout)

@@ -184,6 +184,44 @@ Plan::Impl load_plan(const Model& model, comm::World& ranks, const PlanOptions& 
   return loaded;
 }
 
+runtime::TensorSource artefact_tensors(const Model& model, const plan::Plan& plan) {
+  struct Rank {
+    plan::Plan plan;
+    std::optional<runtime::Weights> weights;
+  };
+  struct All {
+    std::vector<std::unique_ptr<Rank>> ranks;
+    std::map<std::string, std::pair<size_t, graph::ValueId>> held;  // by name: rank and value
+  };
+  const std::filesystem::path& folder = model.impl().folder;
+  const auto all = std::make_shared<All>();
+  for (int number = 0; number < plan.layout.pp; ++number) {
+    Rank& rank = *all->ranks.emplace_back(std::make_unique<Rank>(Rank{plan, {}}));
+    runtime::TensorSource tensors;
+    for (std::string& path : rank.plan.checkpoints) {
+      for (int other = 0; other < plan.layout.pp; ++other) {
+        if (path == (folder / weights_file(other)).string()) {
+          path = (folder / weights_file(number)).string();
+          tensors = permuted_tensors(path);
+          break;
+        }
+      }
+    }
+    rank.weights.emplace(rank.plan, tensors);
+    for (const int stage : plan.stages_of_rank(number)) {
+      const graph::Graph& part = plan.stages.graphs[static_cast<size_t>(stage)];
+      for (const graph::ValueId id : part.used_tensors()) {
+        all->held.try_emplace(part.values[static_cast<size_t>(id)].name, all->ranks.size() - 1, id);
+      }
+    }
+  }
+  return [all](const std::string& name) {
+    const auto& [rank, id] = all->held.at(name);
+    const Rank& holder = *all->ranks[rank];
+    return holder.weights->load(holder.plan.graph.values[static_cast<size_t>(id)]);
+  };
+}
+
 bool is_artefact(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::is_regular_file(path / kManifestFile, error)) {

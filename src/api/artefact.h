@@ -23,6 +23,10 @@ Json folder_signature(const hf::FolderModel& model);
 hf::FolderModel artefact_folder_model(
     const Manifest& manifest, const std::filesystem::path& folder, ModelProgram program);
 
+/// The tensors of an artefact by name, in one process: of those that several ranks hold the first one's. `plan`: one of
+/// its programs, as a rank has loaded it.
+runtime::TensorSource artefact_tensors(const Model& model, const plan::Plan& plan);
+
 /// make_plan() of an artefact. Collective.
 Plan::Impl load_plan(const Model& model, comm::World& ranks, const PlanOptions& options);
 

@@ -193,6 +193,11 @@ void check_missing(const std::string& missing, bool profile) {
 Explanation explain(
     const Model& model, const PlanOptions& options, const ExplainOptions& explain_options, const NamedTensors& inputs) {
   check(explain_options);
+  if (model.impl().artefact) {
+    throw Error(
+        ErrorCode::usage, fmt::format("{} is an artefact, which is planned", model.folder().string()),
+        "give the model that it was compiled from, and the layout");
+  }
   PlanOptions chosen = options;
   chosen.program = program_of(model, options);
   const auto threads = [&](int pp) { return threads_of_rank(options.threads, pp); };

@@ -6,7 +6,7 @@
 #include <array>
 #include <cmath>
 
-#include "api/impl.h"
+#include "api/artefact.h"
 #include "base/error.h"
 #include "frontend/hf/inputs.h"
 #include "generate/session.h"
@@ -18,7 +18,14 @@ namespace {
 
 // A plan's tensors as another model of the same structure has them.
 struct OtherWeights {
-  OtherWeights(const plan::Plan& made, const Model& model, ModelProgram program) : plan(made) {
+  /// `cut`: the plan of the engine, of which `made` may be the uncut form.
+  OtherWeights(const plan::Plan& made, const plan::Plan& cut, const Model& model, ModelProgram program) : plan(made) {
+    if (model.impl().artefact) {
+      plan.checkpoints.clear();
+      plan.weights.clear();
+      tensors = artefact_tensors(model, cut);
+      return;
+    }
     plan::ModelDescription description = model.impl().describe(program);
     plan.checkpoints = std::move(description.checkpoints);
     plan.weights = std::move(description.weights);
@@ -113,7 +120,7 @@ Verification verify(Engine& engine, const NamedTensors& inputs, const RunOptions
   std::function<at::Tensor(const graph::Value&)> load;
   if (reference != nullptr && impl.engine.rank() == 0) {
     const bool masked = plan.graph.find("attention_mask") != graph::kNoValue;
-    other.emplace(plan, *reference, masked ? ModelProgram::forward_with_mask : ModelProgram::forward);
+    other.emplace(plan, plan, *reference, masked ? ModelProgram::forward_with_mask : ModelProgram::forward);
     weights.emplace(other->plan, other->tensors);
     load = [&](const graph::Value& value) { return weights->load(value); };
   }
@@ -145,7 +152,7 @@ Verification verify(
   plan::Plan whole = uncut(impl.engine.plan());
   runtime::TensorSource tensors = impl.tensors;
   if (reference != nullptr) {
-    OtherWeights other(whole, *reference, ModelProgram::generation);
+    OtherWeights other(whole, impl.engine.plan(), *reference, ModelProgram::generation);
     whole = std::move(other.plan);
     tensors = std::move(other.tensors);
   }

@@ -115,6 +115,28 @@ class Verify(ExportedTest):
         self.assertEqual(report["token_difference"], report["summary"])
         self.expect_equal(bad, "--pp", 3, stages=3)
 
+    def test_artefacts(self):
+        config = transformers.LlamaConfig(
+            vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4, tie_word_embeddings=False)
+        model, artefact = self.root / "whole", self.root / "artefact"
+        transformers.LlamaForCausalLM(config).save_pretrained(model)
+        ids = self.root / "three.safetensors"
+        save_file({"input_ids": torch.randint(0, 64, (3, 5))}, ids)
+        cli.run("compile", "--model", model, "--pp", 3, "--schedule", "looped-bfs", "--threads", 1, "--output", artefact, check=0)
+        self.expect_equal(artefact, stages=6)
+        self.expect_equal(artefact, "--reference", model, stages=6)
+        self.expect_equal(artefact, "--input-ids", ids)
+        weights = artefact / "weights" / "rank-1.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-100:] = bytes(100)
+        weights.write_bytes(content)
+        report, _ = verify(artefact, "--reference", model, check=1)
+        self.assertIn(" on rank 1 (", report["summary"])
+        _, err = verify(artefact, "--verify-files", check=3)
+        self.assertIn("rank-1.safetensors", err)
+        _, _, err, _ = cli.run("plan", "--model", artefact, check=2)
+        self.assertIn("is an artefact, which is planned", err)
+
     def test_errors(self):
         _, err = verify(cli.DEMO_MODEL, "--prompt", "a", "--inputs", self.root / "mlp.safetensors", check=2)
         self.assertIn("--inputs goes with a batch of tensors", err)
