@@ -36,8 +36,8 @@ struct Verification {
 
 /// Runs a batch in the engine's layout and the uncut program on rank 0 alone, with the same microbatches, threads and
 /// kernels, and compares what every stage computed. Collective; rank 0's arguments count. `reference`: the model whose
-/// weights the one process takes; those that the engine's plan names where it is null. The ranks of an artefact find their own part only: give the
-/// artefact, or the model that it was compiled from. Throws as Engine::run.
+/// weights the one process takes; those that the engine's plan names where it is null. The ranks of an artefact find
+/// their own part only: give the artefact, or the model that it was compiled from. Throws as Engine::run.
 SHARDPIPE_API Verification
 verify(Engine& engine, const NamedTensors& inputs, const RunOptions& options = {}, const Model* reference = nullptr);
 
