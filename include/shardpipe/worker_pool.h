@@ -27,7 +27,7 @@ struct WorkerPoolOptions {
 
 /// A model that runs in processes of its own, one a rank, called from one ordinary process that is no rank: from any
 /// thread, one call at a time. The processes live from the constructor to the destructor and keep the model's state;
-/// none outlives the process that made them, however it ends.
+/// none outlives the process that made them, however it ends, nor the thread: make the pool in one that lives as long.
 class SHARDPIPE_API WorkerPool {
  public:
   /// `model`: an artefact, a Hugging Face folder or a program from torch.export. Starts the processes. Throws
