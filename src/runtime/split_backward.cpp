@@ -89,6 +89,10 @@ SplitBackward::SplitBackward(Tensors roots, Tensors gradients, Tensors inputs, T
       weights_(std::move(weights)),
       ready_(weights_.size()) {
   split_ = find_stations();
+  if (!split_) {  // those that were found before
+    stations_.clear();
+    from_roots_.clear();
+  }
 }
 
 bool SplitBackward::find_stations() {
