@@ -137,7 +137,17 @@ class BadInput(unittest.TestCase):
         self.refuse(2, r"--transport \"shm\"", *self.generate(self.good, "--transport", "shm"))
         self.refuse(2, r"--dtype \"int8\"", *self.generate(self.good, "--dtype", "int8"))
         self.refuse(2, r"--split \"odd\"", *self.generate(self.good, "--split", "odd"))
-        self.refuse(2, r"--schedule \"1f1b\"", *self.generate(self.good, "--schedule", "1f1b"))
+        self.refuse(2, r"--schedule \"gpipe\" is not known.*fill-drain, 1f1b", *self.generate(self.good, "--schedule", "gpipe"))
+        self.refuse(2, r"schedule 1f1b has one stage a rank", *self.generate(self.good, "--schedule", "1f1b", "--virtual", 2))
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "order.csv"
+            self.refuse(3, r"cannot open .*order.csv", *self.generate(self.good, "--schedule", file))
+            file.write_text("0F0,0B0\n1F0,1B0\n")
+            self.refuse(
+                2, r"order.csv has 2 stages on 2 ranks, --pp 1 --virtual 2 is 2 stages on 1 ranks.*--pp 2",
+                *self.generate(self.good, "--schedule", file), depths=(1,))
+            file.write_text("0F0\n1Q0\n")
+            self.refuse(3, r"\"1Q0\" is not an action", *self.generate(self.good, "--schedule", file), depths=(2,))
         self.refuse(2, r"--kernels \"mine\"", *self.generate(self.good, "--kernels", "mine"))
         self.refuse(2, r"--timeout is 0", *self.generate(self.good, "--timeout", 0))
         self.refuse(2, r"--max-new-tokens is 0", "generate", "--model", self.good, "--input-ids", self.ids, "--max-new-tokens", 0)
