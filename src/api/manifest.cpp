@@ -12,6 +12,7 @@
 #include "checkpoint/resident.h"
 #include "checkpoint/safetensors.h"
 #include "graph/graph.h"
+#include "plan/layout_json.h"
 #include "shardpipe/version.h"
 
 namespace shardpipe {
@@ -58,7 +59,6 @@ std::string torch_series() {
 }
 
 Json to_json(const Manifest& manifest) {
-  const LayoutOptions& layout = manifest.layout;
   Json json = {{"kind", kKind}, {"version", kVersion}, {"shardpipe", SHARDPIPE_VERSION}, {"torch", torch_series()}};
   json["id"] = manifest.id;
   json["model"] = {
@@ -66,16 +66,7 @@ Json to_json(const Manifest& manifest) {
       {"family", manifest.family},
       {"dtype", graph::dtype_name(manifest.dtype)}};
   json["ranks"] = manifest.num_ranks();
-  json["layout"] = {
-      {"pp", layout.pp},
-      {"virtual", layout.virtual_stages},
-      {"dp", layout.dp},
-      {"tp", layout.tp},
-      {"chunks", layout.chunks},
-      {"split", layout.split},
-      {"profile", layout.profile},
-      {"cuts", layout.cuts},
-      {"schedule", layout.schedule}};
+  json["layout"] = plan::layout_to_json(manifest.layout);
   json["threads"] = manifest.threads;
   json["kernels"] = manifest.kernels;
   json["programs"] = Json::array();
@@ -106,16 +97,7 @@ Manifest from_json(const Json& json, const std::string& where) {
   manifest.family = model.at("family");
   const std::string dtype = model.at("dtype");
   manifest.dtype = graph::parse_dtype(dtype).value();
-  const Json& layout = json.at("layout");
-  manifest.layout.pp = layout.at("pp");
-  manifest.layout.virtual_stages = layout.at("virtual");
-  manifest.layout.dp = layout.at("dp");
-  manifest.layout.tp = layout.at("tp");
-  manifest.layout.chunks = layout.at("chunks");
-  manifest.layout.split = layout.at("split");
-  manifest.layout.profile = layout.at("profile");
-  manifest.layout.cuts = layout.at("cuts").get<std::vector<std::string>>();
-  manifest.layout.schedule = layout.at("schedule");
+  manifest.layout = plan::layout_from_json(json.at("layout"));
   manifest.threads = json.at("threads");
   manifest.kernels = json.at("kernels");
   for (const Json& program : json.at("programs")) {

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "graph/graph.h"
+#include "plan/layout_json.h"
 
 namespace shardpipe {
 namespace {
@@ -179,18 +180,8 @@ RunOptions run_options_from_json(const Json& json) {
 }
 
 Json to_json(const PlanOptions& options) {
-  const LayoutOptions& layout = options.layout;
   return {
-      {"pp", layout.pp},
-      {"virtual", layout.virtual_stages},
-      {"dp", layout.dp},
-      {"tp", layout.tp},
-      {"chunks", layout.chunks},
-      {"split", layout.split},
-      {"profile", layout.profile},
-      {"cuts", layout.cuts},
-      {"schedule", layout.schedule},
-      {"memory", layout.memory_bytes},
+      {"layout", plan::layout_to_json(options.layout)},
       {"threads", options.threads},
       {"kernels", options.kernels},
       {"verify", options.verify_files}};
@@ -198,17 +189,7 @@ Json to_json(const PlanOptions& options) {
 
 PlanOptions plan_options_from_json(const Json& json) {
   PlanOptions options;
-  LayoutOptions& layout = options.layout;
-  layout.pp = json.at("pp");
-  layout.virtual_stages = json.at("virtual");
-  layout.dp = json.at("dp");
-  layout.tp = json.at("tp");
-  layout.chunks = json.at("chunks");
-  layout.split = json.at("split");
-  layout.profile = json.at("profile");
-  layout.cuts = json.at("cuts").get<std::vector<std::string>>();
-  layout.schedule = json.at("schedule");
-  layout.memory_bytes = json.at("memory");
+  options.layout = plan::layout_from_json(json.at("layout"));
   options.threads = json.at("threads");
   options.kernels = json.at("kernels");
   options.verify_files = json.at("verify");

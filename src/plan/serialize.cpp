@@ -2,6 +2,7 @@
 #include "base/hash.h"
 #include "graph/text.h"
 #include "kernels/register.h"
+#include "plan/layout_json.h"
 #include "plan/plan.h"
 
 namespace shardpipe::plan {
@@ -13,9 +14,7 @@ Json to_json(const Plan& plan) {
   Json json;
   json["family"] = plan.family;
   json["dtype"] = graph::dtype_name(plan.dtype);
-  json["layout"] = {{"pp", plan.layout.pp},     {"virtual", plan.layout.virtual_stages}, {"dp", plan.layout.dp},
-                    {"tp", plan.layout.tp},     {"chunks", plan.layout.chunks},          {"split", plan.layout.split},
-                    {"cuts", plan.layout.cuts}, {"schedule", plan.layout.schedule}};
+  json["layout"] = layout_to_json(plan.layout);
   json["schedule_csv"] = plan.schedule_csv;
   json["threads"] = plan.threads;
   json["kernels"] = plan.kernels;
@@ -39,15 +38,7 @@ Plan from_json(const Json& json) {
   plan.family = json.at("family");
   const std::string dtype = json.at("dtype");
   plan.dtype = graph::parse_dtype(dtype).value();
-  const Json& layout = json.at("layout");
-  plan.layout.pp = layout.at("pp");
-  plan.layout.virtual_stages = layout.at("virtual");
-  plan.layout.dp = layout.at("dp");
-  plan.layout.tp = layout.at("tp");
-  plan.layout.chunks = layout.at("chunks");
-  plan.layout.split = layout.at("split");
-  plan.layout.cuts = layout.at("cuts").get<std::vector<std::string>>();
-  plan.layout.schedule = layout.at("schedule");
+  plan.layout = layout_from_json(json.at("layout"));
   plan.schedule_csv = json.at("schedule_csv");
   plan.place_stages();
   plan.threads = json.at("threads");

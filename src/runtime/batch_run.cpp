@@ -168,11 +168,7 @@ class Batch : public BatchDriver {
   // Of rank 0: the request and its own inputs.
   void prepare(const NamedTensors& inputs, const RunOptions& options, const InputCheck& check) {
     request_ = check_batch(plan_, inputs, options, check);
-    for (const auto& [name, tensor] : inputs) {
-      // A file's data may lie anywhere, and what kernels compute depends on it in the last bits.
-      const bool aligned = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 64 == 0;
-      inputs_[name] = aligned ? tensor : tensor.clone();
-    }
+    inputs_ = aligned_inputs(inputs);
     find_loss_terms();
     count_ahead();
   }
@@ -187,6 +183,10 @@ class Batch : public BatchDriver {
 
   // The weights of the loss's terms, where they follow from the inputs.
   void count_ahead() {
+    if (loss_terms_.empty()) {
+      request_.loss_weights.emplace();  // none to know
+      return;
+    }
     const std::optional<LossCounts> program = LossCounts::find(plan_, loss_terms_);
     const std::optional<ScalarValues> counts =
         program ? program->compute(

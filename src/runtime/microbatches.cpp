@@ -335,6 +335,15 @@ at::Tensor chunk_of(const at::Tensor& whole, const ChunkRule& rule, const BatchR
       *rule.dim, start * rule.rows_per_item, request.rows[static_cast<size_t>(microbatch)] * rule.rows_per_item);
 }
 
+std::map<std::string, at::Tensor> aligned_inputs(const NamedTensors& inputs) {
+  std::map<std::string, at::Tensor> aligned;
+  for (const auto& [name, tensor] : inputs) {
+    const bool is_aligned = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 64 == 0;
+    aligned[name] = is_aligned ? tensor : tensor.clone();
+  }
+  return aligned;
+}
+
 Json to_json(const BatchRequest& request) {
   Json json = {{"rows", request.rows}, {"loss", request.loss}, {"outputs_on_last", request.outputs_on_last}};
   for (const auto& [name, rule] : request.inputs) {

@@ -55,6 +55,9 @@ std::string batch_dimension(const graph::Graph& graph);
 /// Rows of each of `chunks` pieces as torch.tensor_split cuts them.
 std::vector<int64_t> split_rows(int64_t rows, int chunks);
 
+/// By name, each where kernels give the same last bits as for any other tensor: a file's data may lie anywhere.
+std::map<std::string, at::Tensor> aligned_inputs(const NamedTensors& inputs);
+
 /// The microbatch's part of an input.
 at::Tensor chunk_of(const at::Tensor& whole, const ChunkRule& rule, const BatchRequest& request, int microbatch);
 

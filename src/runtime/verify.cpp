@@ -95,11 +95,7 @@ void gather(const Engine& engine, int microbatches, Computed& computed) {
 class Reference {
  public:
   Reference(const plan::Plan& plan, const NamedTensors& inputs, BatchRequest request, const Load& load)
-      : plan_(plan), request_(std::move(request)), executor_(plan.graph, kept(plan)) {
-    for (const auto& [name, tensor] : inputs) {
-      const bool aligned = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % 64 == 0;
-      inputs_[name] = aligned ? tensor : tensor.clone();
-    }
+      : plan_(plan), request_(std::move(request)), executor_(plan.graph, kept(plan)), inputs_(aligned_inputs(inputs)) {
     for (const ValueId id : plan.graph.used_tensors()) {
       const graph::Value& value = plan.graph.values[static_cast<size_t>(id)];
       const at::Tensor tensor = load(value);

@@ -30,6 +30,12 @@ def verify(model, *arguments, check=0):
     return json.loads(out) if check < 2 else err, err
 
 
+def save_llama(folder):
+    config = transformers.LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4, tie_word_embeddings=False)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+
+
 class Verify(ExportedTest):
     MODELS = tuple(CASES)
 
@@ -90,10 +96,8 @@ class Verify(ExportedTest):
         self.assertEqual(out, "8 tokens of 1 prompts: equal, and so are their log probabilities\n")
 
     def test_a_corrupted_stage_is_named(self):
-        config = transformers.LlamaConfig(
-            vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4, tie_word_embeddings=False)
         good, bad = self.root / "good", self.root / "bad"
-        transformers.LlamaForCausalLM(config).save_pretrained(good)
+        save_llama(good)
         ids = self.root / "two.safetensors"
         save_file({"input_ids": torch.randint(0, 64, (2, 5))}, ids)
         for layer, stage in ((1, 0), (2, 1), (5, 2)):
@@ -116,10 +120,8 @@ class Verify(ExportedTest):
         self.expect_equal(bad, "--pp", 3, stages=3)
 
     def test_artefacts(self):
-        config = transformers.LlamaConfig(
-            vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=6, num_attention_heads=4, tie_word_embeddings=False)
         model, artefact = self.root / "whole", self.root / "artefact"
-        transformers.LlamaForCausalLM(config).save_pretrained(model)
+        save_llama(model)
         ids = self.root / "three.safetensors"
         save_file({"input_ids": torch.randint(0, 64, (3, 5))}, ids)
         cli.run("compile", "--model", model, "--pp", 3, "--schedule", "looped-bfs", "--threads", 1, "--output", artefact, check=0)
