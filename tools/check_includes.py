@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "tensor": ("graph", "mesh"),
     "plan": ("partition", "tensor", "schedule", "mesh", "graph", "kernels"),
     "comm": ("mesh",),
-    "runtime": ("plan", "graph", "kernels", "checkpoint", "comm", "schedule", "mesh"),
+    "runtime": ("plan", "tensor", "graph", "kernels", "checkpoint", "comm", "schedule", "mesh"),
     "generate": ("runtime", "plan", "text", "checkpoint", "graph", "kernels", "schedule", "mesh"),
     "train": ("runtime", "plan", "text", "checkpoint", "graph", "kernels", "schedule", "mesh"),
 }

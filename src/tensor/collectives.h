@@ -1,0 +1,55 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+#include <vector>
+
+namespace shardpipe::tensor {
+
+/// What the collective operators of a graph talk through: the parts of an axis, seen from one of them. All parts make
+/// the same calls in the same order. Errors are the implementation's.
+class AxisGroup {
+ public:
+  AxisGroup() = default;
+  virtual ~AxisGroup() = default;
+  AxisGroup(const AxisGroup&) = delete;
+  AxisGroup& operator=(const AxisGroup&) = delete;
+
+  virtual int parts() const = 0;
+  virtual int part() const = 0;
+  /// Replaces a contiguous tensor by its sum over the parts, added in the order of the parts: the same bits on each.
+  virtual void all_reduce(at::Tensor& tensor) = 0;
+  /// Fills each of `pieces` (contiguous, by part, whose shapes may differ) with that part's `mine` (contiguous).
+  virtual void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& pieces) = 0;
+};
+
+/// While it lives, the collective operators that this thread calls, also in backwards, use the group for its axis.
+class AxisScope {
+ public:
+  AxisScope(std::string axis, AxisGroup& group);
+  ~AxisScope();
+  AxisScope(const AxisScope&) = delete;
+  AxisScope& operator=(const AxisScope&) = delete;
+
+ private:
+  std::string axis_;
+  AxisGroup* before_;
+};
+
+/// Registers, under the namespace `shardpipe`, with gradients (x is whole or one part's piece or summand of a whole):
+///   all_reduce(Tensor x, str axis) -> Tensor
+///     the sum of the parts' summands; its gradient goes to each summand as it is
+///   enter(Tensor x, str axis) -> Tensor
+///     x, where a whole tensor begins to be used piecewise; its gradient is the sum of the parts' gradients
+///   all_gather(Tensor x, int dim, int[] blocks, int[] units, str axis) -> Tensor
+///     the whole from its pieces; its gradient is this part's piece
+///   take_part(Tensor x, int dim, int[] blocks, int[] units, str axis) -> Tensor
+///     this part's piece; its gradient is gathered
+///   embedding_part(Tensor weight, Tensor indices, int first, int padding_idx) -> Tensor
+///     rows of a table of which this part holds those from `first` on; zero for the others. padding_idx as in
+///     aten::embedding, among the rows held, -1 for none
+/// Without an AxisScope of the axis they throw Error(internal). Further calls do nothing; safe from several threads.
+void register_collectives();
+
+}  // namespace shardpipe::tensor
