@@ -20,21 +20,25 @@ int64_t sum(const std::vector<int64_t>& numbers) {
 
 }  // namespace
 
+int64_t Shard::all_units() const {
+  return sum(units);
+}
+
 int64_t Shard::period() const {
   return sum(blocks);
 }
 
 int64_t Shard::local(int64_t extent, int part) const {
-  return extent / sum(units) * units[static_cast<size_t>(part)];
+  return extent / all_units() * units[static_cast<size_t>(part)];
 }
 
 int64_t Shard::whole(int64_t local_extent, int part) const {
   const int64_t mine = units[static_cast<size_t>(part)];
-  return mine == 0 ? period() : local_extent / mine * sum(units);
+  return mine == 0 ? period() : local_extent / mine * all_units();
 }
 
 int64_t Shard::begin(int64_t block, int part) const {
-  return block / sum(units) * sum(units, static_cast<size_t>(part));
+  return block / all_units() * sum(units, static_cast<size_t>(part));
 }
 
 int64_t Shard::length(int64_t block, int part) const {

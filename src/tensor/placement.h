@@ -21,6 +21,7 @@ struct Shard {
   bool operator==(const Shard&) const = default;
 
   int parts() const { return static_cast<int>(units.size()); }
+  int64_t all_units() const;
   /// Elements of one period.
   int64_t period() const;
   /// Of `extent` (a multiple of the period, or of its local form) elements of the whole dimension those of a part.
