@@ -46,6 +46,8 @@ const std::map<std::string_view, AxisRule>& rules() {
       {"aten::dropout", pointwise_axes},
       {"aten::gelu_", pointwise_axes},
       {"aten::masked_fill", pointwise_axes},
+      {"aten::masked_fill_", pointwise_axes},
+      {"aten::where", pointwise_axes},
 
       {"aten::linear", linear_axes},
       {"aten::addmm", addmm_axes},

@@ -25,6 +25,9 @@ struct OpAxis {
   std::map<size_t, Track> operands;  ///< by place among Graph::operands(node)
   std::map<size_t, Track> results;   ///< by place among node.results
   bool sums = false;                 ///< has results without a track
+  /// Keys and values, and the dimension of their heads, where there are fewer than parts: those of a part's queries are
+  /// one head, which several parts have.
+  std::map<size_t, int> grouped;
 };
 
 /// All ways in which an operator can be divided, from its rule in the table of axes.cpp, by the shapes in the graph. An

@@ -22,6 +22,21 @@ void track_heads(OpAxis& axis, const OpView& op, size_t argument, int dim) {
   }
 }
 
+// Where several query heads share a key head: the last axis once more, without those of the arguments `keys`.
+void add_grouped(std::vector<OpAxis>& axes, const OpView& op, std::initializer_list<size_t> keys) {
+  OpAxis axis = axes.back();
+  for (const size_t argument : keys) {
+    const size_t place = *op.operand_of(argument);
+    const auto at = axis.operands.find(place);
+    if (at == axis.operands.end() || at->second.blocks == axis.operands.at(0).blocks) {
+      return;
+    }
+    axis.grouped[place] = at->second.dim;
+    axis.operands.erase(at);
+  }
+  axes.push_back(std::move(axis));
+}
+
 }  // namespace
 
 // q [.., hq, L, E], k and v [.., hk, S, E], mask broadcast to [.., hq, L, S]
@@ -59,6 +74,9 @@ std::vector<OpAxis> attention_axes(const OpView& op) {
       }
     }
     axes.push_back(std::move(axis));
+    if (fixed && op.boolean(7, false)) {
+      add_grouped(axes, op, {1, 2});
+    }
   }
   return axes;
 }
@@ -80,7 +98,9 @@ std::vector<OpAxis> cached_attention_axes(const OpView& op) {
     return {};
   }
   axis.results[0] = {1, {constant((*result)[1])}};
-  return {axis};
+  std::vector<OpAxis> axes = {axis};
+  add_grouped(axes, op, {1, 2, 3, 4});
+  return axes;
 }
 
 std::vector<OpAxis> cross_attention_axes(const OpView& op) {
@@ -93,7 +113,9 @@ std::vector<OpAxis> cross_attention_axes(const OpView& op) {
     return {};
   }
   axis.results[0] = {1, {constant((*result)[1])}};
-  return {axis};
+  std::vector<OpAxis> axes = {axis};
+  add_grouped(axes, op, {1, 2, 3, 4});
+  return axes;
 }
 
 std::vector<OpAxis> sequence_attention_axes(const OpView& op) {
@@ -109,7 +131,9 @@ std::vector<OpAxis> sequence_attention_axes(const OpView& op) {
     return {};
   }
   axis.results[0] = {1, {constant((*result)[1])}};
-  return {axis};
+  std::vector<OpAxis> axes = {axis};
+  add_grouped(axes, op, {1, 2});
+  return axes;
 }
 
 // x [.., heads, head_dim], cos and sin without heads

@@ -1,5 +1,6 @@
 #include "tensor/classes.h"
 
+#include <algorithm>
 #include <deque>
 #include <numeric>
 #include <set>
@@ -57,15 +58,31 @@ int64_t common_units(const std::map<ValueId, Track>& members) {
 
 }  // namespace
 
-DimensionClass AxisGraph::grow(ValueId id, const Track& track, const std::set<ValueId>& taken) const {
+// Whether an axis divides key heads too, where another divides query heads alone.
+bool AxisGraph::is_joint(size_t n, const OpAxis& axis) const {
+  return std::any_of(axes_[n].begin(), axes_[n].end(), [&](const OpAxis& other) {
+    return !other.grouped.empty() && axis.operands.count(other.grouped.begin()->first) > 0 &&
+           axis.operands.at(0).dim == other.operands.at(0).dim;
+  });
+}
+
+DimensionClass AxisGraph::grow(ValueId id, const Track& track, bool grouped) const {
   DimensionClass found;
   std::deque<ValueId> todo;
   const auto add = [&](ValueId member, const Track& at) {
-    if (taken.count(member) == 0 && found.members.emplace(member, at).second) {
+    if (found.members.emplace(member, at).second) {
       todo.push_back(member);
     }
   };
   const auto follow = [&](size_t n, const OpAxis& axis, const Track& from) {
+    if (grouped ? is_joint(n, axis) : !axis.grouped.empty()) {
+      return;
+    }
+    if (!axis.grouped.empty()) {
+      const auto& [place, dim] = *axis.grouped.begin();
+      const Value& keys = graph_.values[static_cast<size_t>(Graph::operands(graph_.nodes[n])[place])];
+      found.groups = (*keys.shape)[static_cast<size_t>(dim)].constant();
+    }
     const std::vector<ValueId> operands = Graph::operands(graph_.nodes[n]);
     for (const auto& [place, wanted] : axis.operands) {
       add(operands[place], completed(wanted, from));
@@ -118,7 +135,7 @@ class Finder {
       for (const OpAxis& axis : graph_.axes(n)) {
         if (fixes_several(axis)) {
           const auto& [place, track] = *axis.operands.begin();
-          seed(Graph::operands(graph.nodes[n])[place], track);
+          seed(Graph::operands(graph.nodes[n])[place], track, !axis.grouped.empty());
         }
       }
     }
@@ -130,7 +147,7 @@ class Finder {
       for (int dim = 0; dim < 2; ++dim) {
         const graph::Size& size = (*value.shape)[static_cast<size_t>(dim)];
         if (size.is_constant() && size.constant() > 1) {
-          seed(static_cast<ValueId>(id), {dim, {size.constant()}});
+          seed(static_cast<ValueId>(id), {dim, {size.constant()}}, false);
         }
       }
     }
@@ -146,17 +163,18 @@ class Finder {
         fixed += track.blocks.empty() ? 0 : 1;
       }
     }
-    return fixed >= 3;
+    return fixed >= 3 || !axis.grouped.empty();
   }
 
-  void seed(ValueId id, const Track& track) {
-    if (known_.count({id, track.dim}) > 0) {
+  void seed(ValueId id, const Track& track, bool grouped) {
+    std::set<std::pair<ValueId, int>>& known = grouped ? known_grouped_ : known_;
+    if (known.count({id, track.dim}) > 0) {
       return;
     }
-    DimensionClass found = graph_.grow(id, track, {});
+    DimensionClass found = graph_.grow(id, track, grouped);
     bool parameters = false;
     for (const auto& [member, at] : found.members) {
-      known_.insert({member, at.dim});
+      known.insert({member, at.dim});
       parameters = parameters || is_parameter(graph_.graph(), member);
     }
     if (parameters && found.units > 1) {
@@ -166,6 +184,7 @@ class Finder {
 
   const AxisGraph& graph_;
   std::set<std::pair<ValueId, int>> known_;
+  std::set<std::pair<ValueId, int>> known_grouped_;
   std::vector<DimensionClass> classes_;
 };
 

@@ -18,6 +18,8 @@ struct DimensionClass {
   std::map<graph::ValueId, Track> members;
   /// Units that every member can be cut at: 3 for 9 query heads of 3 key heads.
   int64_t units = 0;
+  /// Where query heads are divided without their key heads: how many of these there are. Else 0.
+  int64_t groups = 0;
 };
 
 /// A graph with the axes of its nodes at hand.
@@ -32,10 +34,13 @@ class AxisGraph {
   /// (node, place among its operands)
   const std::vector<std::pair<size_t, size_t>>& consumers(graph::ValueId id) const;
 
-  /// The class of a dimension of a value, by going along the axes of nodes; members of `taken` do not take part.
-  DimensionClass grow(graph::ValueId id, const Track& track, const std::set<graph::ValueId>& taken) const;
+  /// The class of a dimension of a value, by going along the axes of nodes. `grouped`: query heads are divided without
+  /// their key heads.
+  DimensionClass grow(graph::ValueId id, const Track& track, bool grouped) const;
 
  private:
+  bool is_joint(size_t n, const OpAxis& axis) const;
+
   const graph::Graph& graph_;
   std::vector<std::vector<OpAxis>> axes_;
   std::vector<std::optional<size_t>> producers_;

@@ -142,12 +142,9 @@ void LocalForm::emit(Node node, const std::vector<ValueId>& operands, bool sums)
     node.arguments = {Argument::value(x), Argument::value(operands[2])};
   } else if (is("aten::embedding") && sums) {
     const Shard& rows = operands_.at(0);
-    const int64_t first = rows.begin(rows.blocks[0], part_.part_);
-    const int64_t padding = op.integer(2, -1) - first;
-    const bool here = op.integer(2, -1) >= 0 && padding >= 0 && padding < rows.length(rows.blocks[0], part_.part_);
     node.op = graph::find_operator("shardpipe::embedding_part");
-    node.arguments = {
-        node.arguments[0], node.arguments[1], c10::IValue(first), c10::IValue(here ? padding : int64_t{-1})};
+    node.arguments = {node.arguments[0],       node.arguments[1], c10::IValue(rows.blocks[0]),
+                      c10::IValue(rows.units), node.arguments[2], c10::IValue(kAxis)};
   } else if (
       (is("aten::conv1d") || is("aten::conv2d") || is("aten::conv3d")) && operands_.count(0) > 0 &&
       operands_.at(0).dim == 1 && !sums) {

@@ -23,8 +23,7 @@ using graph::ValueType;
 namespace {
 
 constexpr int64_t kUnknownDimension = 16;
-constexpr double kByte = 2e-10;  // seconds: what ranks of one host move
-constexpr const char* kAxis = "tp";
+constexpr double kWeightGathered = 1000;  // parts would hold what they were spared: the last resort
 
 size_t index(ValueId id) {
   return static_cast<size_t>(id);
@@ -72,7 +71,8 @@ PartGraph::PartGraph(
       collectives_(collectives),
       local_(graph),
       lays_(graph.values.size()),
-      needs_gradient_(graph.values.size()) {
+      needs_gradient_(graph.values.size()),
+      is_weight_(graph.values.size()) {
   for (const std::string& dimension : graph.dimensions) {
     dimensions_[dimension] = kUnknownDimension;
   }
@@ -80,6 +80,7 @@ PartGraph::PartGraph(
   for (size_t id = 0; id < graph.values.size(); ++id) {
     lays_[id].id = static_cast<ValueId>(id);
     const Value& value = graph.values[id];
+    is_weight_[id] = value.kind == ValueKind::parameter;
     needs_gradient_[id] = value.kind == ValueKind::parameter && value.dtype && at::isFloatingType(*value.dtype);
   }
   for (const auto& [id, shard] : shards) {
@@ -88,11 +89,14 @@ PartGraph::PartGraph(
   for (const Node& node : graph.nodes) {
     next_node_ = std::max(next_node_, node.id + 1);
     bool needs = false;
+    bool weights = true;
     for (const ValueId id : Graph::operands(node)) {
+      weights = weights && is_weight_[index(id)];
       needs = needs || (node.grad_enabled && needs_gradient_[index(id)]);
     }
     for (const ValueId id : node.results) {
       const Value& value = graph.values[index(id)];
+      is_weight_[index(id)] = weights && !Graph::operands(node).empty();
       needs_gradient_[index(id)] =
           needs && value.type == ValueType::tensor && (!value.dtype || at::isFloatingType(*value.dtype));
     }
@@ -123,14 +127,18 @@ bool PartGraph::changes_dtype(const Node& node, ValueId operand) const {
 }
 
 double PartGraph::cost_of_reduction(ValueId id) const {
-  return 2 * bytes(id) * kByte;
+  return kCollective + 2 * bytes(id) * kByteMoved;
 }
 
 double PartGraph::cost_of_whole(ValueId id) const {
   const Lay& at = lay(id);
-  return at.kind == Lay::Kind::whole || wholes_.count(id) > 0 ? 0
-         : at.kind == Lay::Kind::sum                          ? cost_of_reduction(id)
-                                                              : bytes(id) * kByte;
+  if (at.kind == Lay::Kind::whole || wholes_.count(id) > 0) {
+    return 0;
+  }
+  if (at.kind == Lay::Kind::sum) {
+    return cost_of_reduction(id);
+  }
+  return (kCollective + bytes(id) * kByteMoved) * (is_weight_[index(id)] ? kWeightGathered : 1);
 }
 
 double PartGraph::cost_of_piece(ValueId id, const Shard& shard) const {
@@ -139,7 +147,7 @@ double PartGraph::cost_of_piece(ValueId id, const Shard& shard) const {
     return 0;
   }
   // A piece of something whole costs nothing here but a copy, and its gradient is gathered.
-  return cost_of_whole(id) + (gradients_ && needs_gradient_[index(id)] ? bytes(id) * kByte : 1e-9);
+  return cost_of_whole(id) + (gradients_ && needs_gradient_[index(id)] ? kCollective + bytes(id) * kByteMoved : 1e-9);
 }
 
 void PartGraph::set_piece(ValueId id, const Shard& shard) {
@@ -188,6 +196,7 @@ ValueId PartGraph::scalar(ScalarOperator op, ValueId value, int64_t by) {
 }
 
 void PartGraph::note(const std::string& op, ValueId value, bool backward) {
+  seconds_ += kCollective + (op == "all_reduce" ? 2 : 1) * bytes(value) * kByteMoved;
   if (collectives_ != nullptr) {
     collectives_->push_back({op, place_.module, value, backward});
   }
@@ -268,6 +277,25 @@ ValueId PartGraph::entered(ValueId id) {
   }
   note("all_reduce", id, true);
   return entered_[id] = call("shardpipe::enter", {Argument::value(from), c10::IValue(kAxis)}, from);
+}
+
+ValueId PartGraph::group_of_heads(ValueId id, int dim, const std::vector<int64_t>& units) {
+  const Shape& shape = *graph_.values[index(id)].shape;
+  const int64_t groups = shape[static_cast<size_t>(dim)].constant();
+  const Lay& at = lay(id);
+  if (graph_.values[index(id)].kind == ValueKind::state) {
+    // A cache of the one head that this part's queries use.
+    (*local_.values[index(at.id)].shape)[static_cast<size_t>(dim)] = 1;
+    return at.id;
+  }
+  const ValueId from = entered(id);
+  const ValueId group = call(
+      "aten::narrow",
+      {Argument::value(from), c10::IValue(static_cast<int64_t>(dim)), c10::IValue(group_of_part(units, groups, part_)),
+       c10::IValue(1)},
+      from);
+  (*local_.values[index(group)].shape)[static_cast<size_t>(dim)] = 1;
+  return group;
 }
 
 Node PartGraph::with_operands(const Node& node, const std::vector<ValueId>& operands) const {
@@ -358,7 +386,10 @@ void PartGraph::emit_size(const Node& node, const Lay& lay, int dim, const Shape
 }
 
 void PartGraph::emit_divided(
-    const Node& node, const std::map<size_t, Shard>& operands, const std::map<size_t, Shard>& results, bool sums) {
+    const Node& node,
+    const std::map<size_t, Shard>& operands,
+    const std::map<size_t, Shard>& results,
+    const OpAxis& axis) {
   const std::vector<ValueId> ids = Graph::operands(node);
   LocalForm form(*this, node, operands, results);
   std::vector<ValueId> local;
@@ -367,7 +398,9 @@ void PartGraph::emit_divided(
     const bool tensor = graph_.values[index(ids[i])].type == ValueType::tensor;
     if (at != operands.end()) {
       local.push_back(piece(ids[i], at->second));
-    } else if (!tensor || (sums && form.is_added_once(i))) {
+    } else if (const auto group = axis.grouped.find(i); group != axis.grouped.end()) {
+      local.push_back(group_of_heads(ids[i], group->second, operands.at(0).units));
+    } else if (!tensor || (axis.sums && form.is_added_once(i))) {
       local.push_back(whole(ids[i]));
     } else {
       local.push_back(entered(ids[i]));
@@ -381,7 +414,13 @@ void PartGraph::emit_divided(
       lays_[index(node.results[r])].kind = Lay::Kind::sum;
     }
   }
-  form.emit(with_operands(node, local), local, sums);
+  form.emit(with_operands(node, local), local, axis.sums);
+}
+
+void PartGraph::make_whole(ValueId id) {
+  const ValueId local = whole(id);
+  lays_[index(id)] = Lay();
+  lays_[index(id)].id = local;
 }
 
 Graph PartGraph::finish() {

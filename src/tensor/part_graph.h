@@ -6,10 +6,18 @@
 #include <vector>
 
 #include "graph/graph.h"
+#include "tensor/axes.h"
 #include "tensor/placement.h"
 #include "tensor/shard.h"
 
 namespace shardpipe::tensor {
+
+/// The axis that collective operators name.
+inline constexpr const char* kAxis = "tp";
+
+/// Seconds of moving a byte between parts of one host, and of a collective before its first byte.
+inline constexpr double kByteMoved = 2e-10;
+inline constexpr double kCollective = 2e-6;
 
 /// How a value of the whole graph lies in a part's graph.
 struct Lay {
@@ -49,6 +57,9 @@ class PartGraph {
   double cost_of_piece(graph::ValueId id, const Shard& shard) const;
   double cost_of_reduction(graph::ValueId id) const;
 
+  /// Seconds of all collectives so far, those of the backward too.
+  double seconds() const { return seconds_; }
+
   /// The node of the whole graph that the next emits are for.
   void begin(const graph::Node& node);
   /// On whole operands.
@@ -64,7 +75,10 @@ class PartGraph {
       const graph::Node& node,
       const std::map<size_t, Shard>& operands,
       const std::map<size_t, Shard>& results,
-      bool sums);
+      const OpAxis& axis);
+
+  /// From here on the value is whole.
+  void make_whole(graph::ValueId id);
 
   /// Makes outputs whole and updates fit their states; the graph.
   graph::Graph finish();
@@ -81,6 +95,7 @@ class PartGraph {
   graph::ValueId whole(graph::ValueId id);
   graph::ValueId piece(graph::ValueId id, const Shard& shard);
   graph::ValueId entered(graph::ValueId id);
+  graph::ValueId group_of_heads(graph::ValueId id, int dim, const std::vector<int64_t>& units);
   graph::ValueId reduced(graph::ValueId id);
   void set_piece(graph::ValueId id, const Shard& shard);
   graph::Node with_operands(const graph::Node& node, const std::vector<graph::ValueId>& operands) const;
@@ -93,12 +108,14 @@ class PartGraph {
   graph::Graph local_;
   std::vector<Lay> lays_;                             // by value of the whole graph
   std::vector<bool> needs_gradient_;                  // likewise
+  std::vector<bool> is_weight_;                       // made of parameters alone
   std::map<graph::ValueId, graph::ValueId> wholes_;   // of pieces
   std::map<graph::ValueId, graph::ValueId> entered_;  // of whole values
   std::map<graph::ValueId, std::vector<std::pair<Shard, graph::ValueId>>>
       pieces_;         // of whole values, or others' pieces
   graph::Node place_;  // of new nodes: module, state
   int32_t next_node_ = 0;
+  double seconds_ = 0;
 };
 
 /// A size of which each part has some: `size / sum(units) * units[part]`, also with named dimensions.

@@ -3,6 +3,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/narrow.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "base/error.h"
@@ -90,6 +91,23 @@ std::vector<int64_t> spread(int64_t units, int parts) {
     each.push_back(units / parts + (part < units % parts ? 1 : 0));
   }
   return each;
+}
+
+std::vector<int64_t> spread_groups(int64_t heads, int64_t groups, int parts) {
+  if (groups < 1 || heads % groups != 0 || groups >= parts || heads < parts) {
+    return {};
+  }
+  std::vector<int64_t> each;
+  for (const int64_t of_group : spread(parts, static_cast<int>(groups))) {
+    for (const int64_t count : spread(heads / groups, static_cast<int>(of_group))) {
+      each.push_back(count);
+    }
+  }
+  return std::count(each.begin(), each.end(), 0) > 0 ? std::vector<int64_t>() : each;
+}
+
+int64_t group_of_part(const std::vector<int64_t>& heads, int64_t groups, int part) {
+  return sum(heads, static_cast<size_t>(part)) / (sum(heads) / groups);
 }
 
 }  // namespace shardpipe::tensor

@@ -42,4 +42,9 @@ at::Tensor join(const std::vector<at::Tensor>& pieces, const Shard& shard);
 /// `units` units over `parts` parts, as even as can be, larger parts first.
 std::vector<int64_t> spread(int64_t units, int parts);
 
+/// `heads` query heads over more parts than the `groups` key heads that they share, so that each part's heads are all
+/// of one group; empty where that cannot be. group_of_part: which one.
+std::vector<int64_t> spread_groups(int64_t heads, int64_t groups, int parts);
+int64_t group_of_part(const std::vector<int64_t>& heads, int64_t groups, int part);
+
 }  // namespace shardpipe::tensor

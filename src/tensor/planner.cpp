@@ -7,6 +7,8 @@
 
 #include "base/error.h"
 #include "graph/op_table.h"
+#include "tensor/part_graph.h"
+#include "tensor/pins.h"
 
 namespace shardpipe::tensor {
 namespace {
@@ -21,7 +23,9 @@ using graph::ValueKind;
 // 16, so a weight counts as it is read in a step of few rows.
 constexpr double kFlop = 2e-11;
 constexpr double kByteRead = 1e-10;
-constexpr double kByteMoved = 2e-10;
+// What a division may cost for each second that it saves. Above one, since it also spares memory, and since these rates
+// are those of the slowest collectives.
+constexpr double kWorth = 8;
 constexpr int64_t kUnknownDimension = 16;
 
 struct Candidate {
@@ -52,7 +56,7 @@ class Weigher {
         candidate.saved += share * bytes(id) * kByteRead;
       }
       if (outputs_.count(id) > 0) {
-        candidate.moved += bytes(id) * kByteMoved;
+        candidate.moved += kCollective + bytes(id) * kByteMoved;
       }
       if (const auto producer = axes_.producer(id)) {
         nodes.insert(*producer);
@@ -94,7 +98,7 @@ class Weigher {
       candidate.saved += share * static_cast<double>(graph::node_flops(graph_, node, dimensions_)) * kFlop;
       for (size_t r = 0; r < node.results.size(); ++r) {
         if (axis.results.count(r) == 0) {
-          candidate.moved += 2 * bytes(node.results[r]) * kByteMoved;
+          candidate.moved += kCollective + 2 * bytes(node.results[r]) * kByteMoved;
         }
       }
       return;
@@ -102,7 +106,7 @@ class Weigher {
     // No way to go on with the pieces: they are gathered before.
     for (const ValueId id : operands) {
       if (members.members.count(id) > 0) {
-        candidate.moved += bytes(id) * kByteMoved;
+        candidate.moved += kCollective + bytes(id) * kByteMoved;
       }
     }
   }
@@ -114,28 +118,100 @@ class Weigher {
   std::set<ValueId> outputs_;
 };
 
-bool holds_tensor(const Value& value) {
-  return value.kind == ValueKind::parameter || value.kind == ValueKind::state;
-}
+// Takes candidates one by one.
+class Chooser {
+ public:
+  Chooser(const AxisGraph& graph, const ShardOptions& options)
+      : graph_(graph), options_(options), values_(graph.graph().values) {}
 
-}  // namespace
-
-bool matches(const std::string& pattern, const std::string& path) {
-  size_t p = 0;
-  size_t at = 0;
-  while (p < pattern.size()) {
-    if (pattern[p] == '*') {
-      at = std::min(path.find('.', at), path.size());
-      ++p;
-    } else if (at < path.size() && pattern[p] == path[at]) {
-      ++p;
-      ++at;
-    } else {
-      return false;
+  /// Puts the user's wishes before all, cut as the classes found would be where they can.
+  void take_pins(const std::vector<Candidate>& candidates) {
+    PinnedTensors pins = find_pins(graph_, options_);
+    choice.made_whole = std::move(pins.made_whole);
+    for (const ValueId id : pins.whole) {
+      taken_[id] = {};
+      choice.replicated[values_[static_cast<size_t>(id)].name] = "the plan given keeps it whole";
+    }
+    for (const auto& [id, dim] : pins.dims) {
+      const int64_t size = (*values_[static_cast<size_t>(id)].shape)[static_cast<size_t>(dim)].constant();
+      Shard shard = {dim, {size}, spread(size, options_.parts)};
+      for (const Candidate& candidate : candidates) {
+        const auto at = candidate.members.members.find(id);
+        const std::vector<int64_t> units = units_of(candidate.members);
+        if (at != candidate.members.members.end() && at->second.dim == dim && !units.empty()) {
+          shard = {dim, at->second.blocks, units};
+        }
+      }
+      taken_[id] = shard;
+      choice.shards[id] = std::move(shard);
     }
   }
-  return at == path.size();
-}
+
+  /// Why the candidate cannot be; empty when it can.
+  std::string refusal(const Candidate& candidate) const {
+    const auto& members = candidate.members.members;
+    if (units_of(candidate.members).empty()) {
+      return fmt::format("it can be cut into {} parts at most", candidate.members.units);
+    }
+    const std::vector<int64_t> units = units_of(candidate.members);
+    const bool meets_other = std::any_of(members.begin(), members.end(), [&](const auto& member) {
+      const auto at = taken_.find(member.first);
+      return at != taken_.end() && at->second != Shard{member.second.dim, member.second.blocks, units};
+    });
+    return meets_other ? "another dimension is divided, or the plan given keeps it whole" : "";
+  }
+
+  void take(const DimensionClass& members) {
+    const std::vector<int64_t> units = units_of(members);
+    for (const auto& [id, track] : members.members) {
+      taken_[id] = {track.dim, track.blocks, units};
+    }
+    add(choice.shards, members);
+  }
+
+  /// Seconds of the collectives of a step, with one more class.
+  double seconds_with(const DimensionClass& members) const {
+    TensorShards shards = choice.shards;
+    add(shards, members);
+    return rewrite_seconds(graph_, shards, choice.made_whole, options_.gradients);
+  }
+
+  void say(const Candidate& candidate, const std::string& why) {
+    for (const auto& [id, track] : candidate.members.members) {
+      const Value& value = values_[static_cast<size_t>(id)];
+      if (value.kind == ValueKind::parameter) {
+        choice.replicated.emplace(value.name, why);
+      }
+    }
+  }
+
+  Choice choice;
+
+ private:
+  std::vector<int64_t> units_of(const DimensionClass& members) const {
+    if (members.groups > 0) {
+      return spread_groups(members.units, members.groups, options_.parts);
+    }
+    return members.units < options_.parts ? std::vector<int64_t>() : spread(members.units, options_.parts);
+  }
+
+  void add(TensorShards& shards, const DimensionClass& members) const {
+    const std::vector<int64_t> units = units_of(members);
+    for (const auto& [id, track] : members.members) {
+      const ValueKind kind = values_[static_cast<size_t>(id)].kind;
+      if (kind == ValueKind::parameter || kind == ValueKind::state) {
+        shards[id] = {track.dim, track.blocks, units};
+      }
+    }
+  }
+
+  const AxisGraph& graph_;
+  const ShardOptions& options_;
+  const std::vector<Value>& values_;
+  std::map<ValueId, Shard> taken_;  // kept whole: without units
+};
+
+}  // namespace
 
 Choice choose_shards(const AxisGraph& graph, const ShardOptions& options) {
   const Weigher weigher(graph, options);
@@ -146,42 +222,34 @@ Choice choose_shards(const AxisGraph& graph, const ShardOptions& options) {
   std::stable_sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) {
     return a.moved * b.saved < b.moved * a.saved;
   });
-  Choice choice;
-  std::map<ValueId, Track> taken;
-  const std::vector<Value>& values = graph.graph().values;
+  Chooser chooser(graph, options);
+  chooser.take_pins(candidates);
+  std::vector<const Candidate*> costly;
   for (const Candidate& candidate : candidates) {
-    const auto say = [&](const std::string& why) {
-      for (const auto& [id, track] : candidate.members.members) {
-        const Value& value = values[static_cast<size_t>(id)];
-        if (value.kind == ValueKind::parameter) {
-          choice.replicated.emplace(value.name, why);
-        }
-      }
-    };
-    if (candidate.members.units < options.parts) {
-      say(fmt::format("it can be cut into {} parts at most", candidate.members.units));
-      continue;
-    }
-    if (candidate.moved >= candidate.saved) {
-      say("dividing it would cost more than it saves");
-      continue;
-    }
-    const auto& members = candidate.members.members;
-    if (std::any_of(
-            members.begin(), members.end(), [&](const auto& member) { return taken.count(member.first) > 0; })) {
-      say("it belongs to two dimensions that are divided");
-      continue;
-    }
-    const std::vector<int64_t> units = spread(candidate.members.units, options.parts);
-    for (const auto& [id, track] : members) {
-      taken.emplace(id, track);
-      if (holds_tensor(values[static_cast<size_t>(id)])) {
-        choice.shards[id] = {track.dim, track.blocks, units};
-      }
+    const std::string refusal = chooser.refusal(candidate);
+    if (!refusal.empty()) {
+      chooser.say(candidate, refusal);
+    } else if (candidate.moved >= kWorth * candidate.saved) {
+      costly.push_back(&candidate);
+    } else {
+      chooser.take(candidate.members);
     }
   }
+  // Collectives that are there already may do for more: sums that are added are reduced once.
+  constexpr size_t kTries = 32;
+  for (size_t i = 0; i < costly.size(); ++i) {
+    const Candidate& candidate = *costly[i];
+    const bool pays = chooser.refusal(candidate).empty() && i < kTries &&
+                      chooser.seconds_with(candidate.members) <= chooser.seconds_with({}) + kWorth * candidate.saved;
+    if (pays) {
+      chooser.take(candidate.members);
+    } else {
+      chooser.say(candidate, "dividing it would cost more than it saves");
+    }
+  }
+  Choice choice = std::move(chooser.choice);
   for (const auto& [id, shard] : choice.shards) {
-    choice.replicated.erase(values[static_cast<size_t>(id)].name);
+    choice.replicated.erase(graph.graph().values[static_cast<size_t>(id)].name);
   }
   return choice;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -14,13 +15,11 @@ namespace shardpipe::tensor {
 struct Choice {
   TensorShards shards;
   std::map<std::string, std::string> replicated;  ///< see Sharded
+  std::set<graph::ValueId> made_whole;            ///< results to make whole where they are computed
 };
 
 /// Takes the classes of dimensions whose division saves more time than its collectives cost, those that save most for
 /// it first, none that meets another in one tensor; `pins` come before all.
 Choice choose_shards(const AxisGraph& graph, const ShardOptions& options);
-
-/// Whether a module path, or the name of a parameter in it, matches a pattern.
-bool matches(const std::string& pattern, const std::string& path);
 
 }  // namespace shardpipe::tensor

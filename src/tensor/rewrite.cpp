@@ -52,17 +52,27 @@ class Rewriter {
   Rewriter(
       const AxisGraph& graph,
       const TensorShards& shards,
+      const std::set<ValueId>& made_whole,
       int part,
       bool gradients,
       std::vector<Collective>* collectives)
-      : axes_(graph), graph_(graph.graph()), local_(graph.graph(), shards, part, gradients, collectives) {}
+      : axes_(graph),
+        graph_(graph.graph()),
+        made_whole_(made_whole),
+        local_(graph.graph(), shards, part, gradients, collectives) {}
 
   Graph run() {
     for (size_t n = 0; n < graph_.nodes.size(); ++n) {
       rewrite_node(n);
+      for (const ValueId id : graph_.nodes[n].results) {
+        if (made_whole_.count(id) > 0) {
+          local_.make_whole(id);
+        }
+      }
     }
     return local_.finish();
   }
+  double seconds() const { return local_.seconds(); }
 
  private:
   void rewrite_node(size_t n) {
@@ -118,17 +128,21 @@ class Rewriter {
       return false;
     }
     const Value& result = graph_.values[static_cast<size_t>(node.results[0])];
-    bool sum = false;
+    int sums = 0;
+    bool fits = true;
     for (const ValueId id : operands) {
       const Lay& lay = local_.lay(id);
       const Value& value = graph_.values[static_cast<size_t>(id)];
-      if (lay.kind == Lay::Kind::piece || !value.shape || value.dtype != result.dtype || operands[0] == operands[1] ||
-          (lay.kind == Lay::Kind::sum && value.shape != result.shape)) {
+      if (lay.kind == Lay::Kind::piece || !value.shape || value.dtype != result.dtype) {
         return false;
       }
-      sum = sum || lay.kind == Lay::Kind::sum;
+      if (lay.kind == Lay::Kind::sum) {
+        ++sums;
+        fits = fits && value.shape == result.shape;
+      }
     }
-    if (!sum) {
+    // One sum stands for the result, which must not be larger.
+    if (sums == 0 || operands[0] == operands[1] || (sums == 1 && !fits)) {
       return false;
     }
     local_.emit_added(node, operands[0], operands[1]);
@@ -187,6 +201,13 @@ class Rewriter {
     if (given == nullptr) {
       return std::nullopt;
     }
+    for (const auto& [place, dim] : axis.grouped) {
+      const graph::Shape& shape = *graph_.values[static_cast<size_t>(operands[place])].shape;
+      const int64_t groups = shape[static_cast<size_t>(dim)].constant();
+      if (given->units != spread_groups(given->all_units(), groups, given->parts())) {
+        return std::nullopt;
+      }
+    }
     Division division;
     division.axis = &axis;
     const auto place_all = [&](const std::map<size_t, Track>& tracks, std::map<size_t, Shard>& shards) {
@@ -208,6 +229,9 @@ class Rewriter {
     for (size_t i = 0; i < operands.size(); ++i) {
       const auto at = division.operands.find(i);
       const Lay& lay = local_.lay(operands[i]);
+      if (axis.grouped.count(i) > 0) {
+        continue;
+      }
       const bool moves = at != division.operands.end() ? !lay.is_piece(at->second) : lay.kind != Lay::Kind::whole;
       if (moves && written.count(i) > 0) {
         return std::nullopt;
@@ -228,13 +252,14 @@ class Rewriter {
       local_.emit_whole(node);
       return;
     }
-    local_.emit_divided(node, division.operands, division.results, division.axis->sums);
+    local_.emit_divided(node, division.operands, division.results, *division.axis);
   }
 
   static constexpr double kFlop = 2e-11;  // seconds, as partition::Rates
 
   const AxisGraph& axes_;
   const Graph& graph_;
+  const std::set<ValueId>& made_whole_;
   PartGraph local_;
 };
 
@@ -243,10 +268,18 @@ class Rewriter {
 Graph rewrite(
     const AxisGraph& graph,
     const TensorShards& shards,
+    const std::set<ValueId>& made_whole,
     int part,
     bool gradients,
     std::vector<Collective>* collectives) {
-  return Rewriter(graph, shards, part, gradients, collectives).run();
+  return Rewriter(graph, shards, made_whole, part, gradients, collectives).run();
+}
+
+double rewrite_seconds(
+    const AxisGraph& graph, const TensorShards& shards, const std::set<ValueId>& made_whole, bool gradients) {
+  Rewriter rewriter(graph, shards, made_whole, 0, gradients, nullptr);
+  rewriter.run();
+  return rewriter.seconds();
 }
 
 }  // namespace shardpipe::tensor

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "graph/text.h"
 #include "tensor/classes.h"
 #include "tensor/collectives.h"
 #include "tensor/planner.h"
@@ -14,15 +15,19 @@ Sharded shard(const graph::Graph& graph, const ShardOptions& options) {
   Sharded sharded;
   const AxisGraph axes(graph);
   Choice choice = choose_shards(axes, options);
-  bool even = true;
   for (const auto& [id, shard] : choice.shards) {
     sharded.shards.emplace(graph.values[static_cast<size_t>(id)].name, shard);
-    even = even && shard.units.front() == shard.units.back();
   }
   sharded.replicated = std::move(choice.replicated);
   for (int part = 0; part < options.parts; ++part) {
-    sharded.graphs.push_back(
-        rewrite(axes, choice.shards, part, options.gradients, part == 0 ? &sharded.collectives : nullptr));
+    sharded.graphs.push_back(rewrite(
+        axes, choice.shards, choice.made_whole, part, options.gradients, part == 0 ? &sharded.collectives : nullptr));
+  }
+  const std::string first = graph::print(sharded.graphs[0]);
+  if (std::all_of(sharded.graphs.begin() + 1, sharded.graphs.end(), [&](const graph::Graph& graph_of_part) {
+        return graph::print(graph_of_part) == first;
+      })) {
+    sharded.graphs.resize(1);
   }
   return sharded;
 }

@@ -123,7 +123,7 @@ void compare(const Family& family, hf::Program program, int parts, bool gradient
   for (const auto& [name, why] : sharded.replicated) {
     fmt::print("    {}: {}\n", name, why);
   }
-  const std::vector<test::Run> runs = test::run_parts(sharded, parts, inputs, tensors, gradients);
+  const std::vector<test::Run> runs = test::run_parts(sharded, parts, inputs, tensors, dimensions, gradients);
   const auto expect_equal = [&](const test::Tensors& expected, const test::Tensors& actual) {
     for (const auto& [name, tensor] : expected) {
       ASSERT_TRUE(actual.count(name) > 0) << name;

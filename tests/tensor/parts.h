@@ -136,6 +136,7 @@ inline std::vector<Run> run_parts(
     int parts,
     const std::map<std::string, c10::IValue>& inputs,
     const Tensors& tensors,
+    const graph::Dimensions& dimensions,
     bool gradients) {
   ThreadAxis axis(parts);
   std::vector<Run> runs(static_cast<size_t>(parts));
@@ -145,12 +146,18 @@ inline std::vector<Run> run_parts(
     threads.emplace_back([&, part] {
       ThreadPart group(axis, part);
       const tensor::AxisScope scope("tp", group);
+      const graph::Graph& graph = sharded.graphs[sharded.graphs.size() == 1 ? 0 : static_cast<size_t>(part)];
       Tensors mine;
       for (const auto& [name, tensor] : tensors) {
         const auto at = sharded.shards.find(name);
         mine[name] = at == sharded.shards.end() ? tensor : tensor::take(tensor, at->second, part).contiguous();
       }
-      const graph::Graph& graph = sharded.graphs[sharded.graphs.size() == 1 ? 0 : static_cast<size_t>(part)];
+      // Caches are as large as the part's graph says; several parts may have the same heads.
+      for (const graph::Value& value : graph.values) {
+        if (value.kind == graph::ValueKind::state && value.state == graph::StateKind::per_sequence) {
+          mine[value.name] = at::zeros(graph::evaluate(*value.shape, dimensions), *value.dtype);
+        }
+      }
       try {
         runs[static_cast<size_t>(part)] = run_graph(graph, inputs, mine, gradients);
       } catch (const std::exception& error) {
