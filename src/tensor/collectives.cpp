@@ -1,9 +1,7 @@
 #include "tensor/collectives.h"
 
-#include <ATen/ops/clamp.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -152,17 +150,21 @@ at::Tensor take_part_autograd(
 }
 
 // Made of operators that have gradients.
-at::Tensor embedding_part(const at::Tensor& weight, const at::Tensor& indices, int64_t first, int64_t padding_idx) {
+at::Tensor embedding_part(
+    const at::Tensor& weight,
+    const at::Tensor& indices,
+    int64_t rows,
+    at::IntArrayRef units,
+    int64_t padding_idx,
+    std::string_view axis) {
+  const int64_t first = Shard{0, {rows}, units.vec()}.begin(rows, group_of(axis).part());
   const at::Tensor local = indices - first;
   const at::Tensor elsewhere = local.lt(0).logical_or_(local.ge(weight.size(0)));
-  if (weight.size(0) == 0) {
-    std::vector<int64_t> sizes = indices.sizes().vec();
-    sizes.push_back(weight.size(1));
-    return at::zeros(sizes, weight.options());
-  }
+  const int64_t padding = padding_idx - first;
+  const bool pads = padding_idx >= 0 && padding >= 0 && padding < weight.size(0);
   // Row 0 stands for the others; what it gives, and the gradient it gets, is masked.
-  const at::Tensor rows = at::embedding(weight, local.masked_fill(elsewhere, 0), padding_idx);
-  return rows.masked_fill(elsewhere.unsqueeze(-1), 0);
+  const at::Tensor found = at::embedding(weight, local.masked_fill(elsewhere, 0), pads ? padding : -1);
+  return found.masked_fill(elsewhere.unsqueeze(-1), 0);
 }
 
 }  // namespace
@@ -181,7 +183,8 @@ void register_collectives() {
     definitions.def("enter(Tensor x, str axis) -> Tensor");
     definitions.def("all_gather(Tensor x, int dim, int[] blocks, int[] units, str axis) -> Tensor");
     definitions.def("take_part(Tensor x, int dim, int[] blocks, int[] units, str axis) -> Tensor");
-    definitions.def("embedding_part(Tensor weight, Tensor indices, int first, int padding_idx) -> Tensor");
+    definitions.def(
+        "embedding_part(Tensor weight, Tensor indices, int rows, int[] units, int padding_idx, str axis) -> Tensor");
     definitions.impl("embedding_part", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, embedding_part));
     static torch::Library plain(
         torch::Library::IMPL, "shardpipe", c10::DispatchKey::CompositeExplicitAutograd, __FILE__, __LINE__);

@@ -46,9 +46,9 @@ class AxisScope {
 ///     the whole from its pieces; its gradient is this part's piece
 ///   take_part(Tensor x, int dim, int[] blocks, int[] units, str axis) -> Tensor
 ///     this part's piece; its gradient is gathered
-///   embedding_part(Tensor weight, Tensor indices, int first, int padding_idx) -> Tensor
-///     rows of a table of which this part holds those from `first` on; zero for the others. padding_idx as in
-///     aten::embedding, among the rows held, -1 for none
+///   embedding_part(Tensor weight, Tensor indices, int rows, int[] units, int padding_idx, str axis) -> Tensor
+///     rows of a table of so many, of which this part holds its piece; zero for those of others. padding_idx as in
+///     aten::embedding
 /// Without an AxisScope of the axis they throw Error(internal). Further calls do nothing; safe from several threads.
 void register_collectives();
 

@@ -3,6 +3,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/narrow.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "base/error.h"
@@ -20,21 +21,25 @@ int64_t sum(const std::vector<int64_t>& numbers) {
 
 }  // namespace
 
+int64_t Shard::all_units() const {
+  return sum(units);
+}
+
 int64_t Shard::period() const {
   return sum(blocks);
 }
 
 int64_t Shard::local(int64_t extent, int part) const {
-  return extent / sum(units) * units[static_cast<size_t>(part)];
+  return extent / all_units() * units[static_cast<size_t>(part)];
 }
 
 int64_t Shard::whole(int64_t local_extent, int part) const {
   const int64_t mine = units[static_cast<size_t>(part)];
-  return mine == 0 ? period() : local_extent / mine * sum(units);
+  return mine == 0 ? period() : local_extent / mine * all_units();
 }
 
 int64_t Shard::begin(int64_t block, int part) const {
-  return block / sum(units) * sum(units, static_cast<size_t>(part));
+  return block / all_units() * sum(units, static_cast<size_t>(part));
 }
 
 int64_t Shard::length(int64_t block, int part) const {
@@ -86,6 +91,23 @@ std::vector<int64_t> spread(int64_t units, int parts) {
     each.push_back(units / parts + (part < units % parts ? 1 : 0));
   }
   return each;
+}
+
+std::vector<int64_t> spread_groups(int64_t heads, int64_t groups, int parts) {
+  if (groups < 1 || heads % groups != 0 || groups >= parts || heads < parts) {
+    return {};
+  }
+  std::vector<int64_t> each;
+  for (const int64_t of_group : spread(parts, static_cast<int>(groups))) {
+    for (const int64_t count : spread(heads / groups, static_cast<int>(of_group))) {
+      each.push_back(count);
+    }
+  }
+  return std::count(each.begin(), each.end(), 0) > 0 ? std::vector<int64_t>() : each;
+}
+
+int64_t group_of_part(const std::vector<int64_t>& heads, int64_t groups, int part) {
+  return sum(heads, static_cast<size_t>(part)) / (sum(heads) / groups);
 }
 
 }  // namespace shardpipe::tensor

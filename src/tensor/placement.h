@@ -21,6 +21,7 @@ struct Shard {
   bool operator==(const Shard&) const = default;
 
   int parts() const { return static_cast<int>(units.size()); }
+  int64_t all_units() const;
   /// Elements of one period.
   int64_t period() const;
   /// Of `extent` (a multiple of the period, or of its local form) elements of the whole dimension those of a part.
@@ -40,5 +41,10 @@ at::Tensor join(const std::vector<at::Tensor>& pieces, const Shard& shard);
 
 /// `units` units over `parts` parts, as even as can be, larger parts first.
 std::vector<int64_t> spread(int64_t units, int parts);
+
+/// `heads` query heads over more parts than the `groups` key heads that they share, so that each part's heads are all
+/// of one group; empty where that cannot be. group_of_part: which one.
+std::vector<int64_t> spread_groups(int64_t heads, int64_t groups, int parts);
+int64_t group_of_part(const std::vector<int64_t>& heads, int64_t groups, int part);
 
 }  // namespace shardpipe::tensor
