@@ -212,6 +212,13 @@ std::optional<graph::Shape> Plan::whole_shape(const graph::Value& value) const {
   return shape;
 }
 
+void Plan::check_memory(int64_t limit) const {
+  partition::check_memory(graph, cuts, stages_by_rank(), limit);
+  for (const graph::Graph& other : parts) {
+    partition::check_memory(other, cuts, stages_by_rank(), limit);
+  }
+}
+
 schedule::StageEdges Plan::stage_edges() const {
   std::set<std::pair<int, int>> pairs;
   for (const partition::Edge& edge : stages.edges) {
@@ -371,7 +378,7 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
   check_same_program(plan.parts);
   explain_stages(plan.layout, [&] {
     plan.cuts = cut_points(plan, options, costs);
-    partition::check_memory(plan.graph, plan.cuts, plan.stages_by_rank(), plan.layout.memory_bytes);
+    plan.check_memory(plan.layout.memory_bytes);
     plan.stages = partition::cut(plan.graph, plan.cuts);
   });
   schedule::validate(plan.schedule(plan.default_microbatches(), options.gradients), plan.stage_edges());
