@@ -121,6 +121,7 @@ class Run(ExportedTest):
         cases = [
             (2, r"--tp is 0, must be 1 to", ["--tp", 0]),
             (2, r"--dp is 0, must be 1 to", ["--dp", 0]),
+            (2, r"--tp 17 is wider than anything to shard: no dimension of a weight is above 16", ["--tp", 17]),
             (2, r"--tp-plan pins what --tp divides, and --tp is 1", ["--tp-plan", plan], '{"layers.0": "colwise"}'),
             (3, r"nowhere\.json", ["--tp", 2, "--tp-plan", self.root / "nowhere.json"]),
             (3, r"plan\.json must hold one JSON object", ["--tp", 2, "--tp-plan", plan], "[]"),

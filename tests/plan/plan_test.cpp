@@ -238,6 +238,8 @@ TEST(Plan, RefusesLayoutsBeforeAnythingIsLoaded) {
       {[](PlanOptions& o) { o.layout.profile = true; }, "--profile measures what --split balanced balances"},
       {[](PlanOptions& o) { o.layout.pp = 0; }, "--pp is 0"},
       {[](PlanOptions& o) { o.layout.tp = 0; }, "--tp is 0"},
+      {[](PlanOptions& o) { o.layout.tp = 5; },
+       "--tp 5 is wider than anything to shard: no dimension of a weight is above 4"},
       {[](PlanOptions& o) { o.layout.dp = 0; }, "--dp is 0"},
       {[](PlanOptions& o) { o.layout.tp_plan["layers.*"] = {}; }, "--tp-plan pins what --tp divides, and --tp is 1"},
       {[](PlanOptions& o) { o.layout.chunks = -1; }, "--chunks is -1"},
