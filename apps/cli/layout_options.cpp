@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "shardpipe/artefact.h"
+#include "shardpipe/engine.h"
 #include "shardpipe/world.h"
 
 namespace shardpipe::cli {
@@ -19,8 +20,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("--model", options.model, "Hugging Face folder, program from torch.export (FILE.pt2), or artefact")
       ->required();
   app.add_option("--pp", layout.pp, "ranks along the pipeline")->group("Layout");
-  app.add_option("--tp", layout.tp, "ranks that share each matrix (this version: 1)")->group("Layout");
-  app.add_option("--dp", layout.dp, "replicas (this version: 1)")->group("Layout");
+  app.add_option("--tp", layout.tp, "ranks that share each matrix")->group("Layout");
+  app.add_option("--dp", layout.dp, "replicas that share the rows or prompts")->group("Layout");
   app.add_option(
          "--chunks", layout.chunks, "microbatches a batch is cut into (default: the fewest that fill the pipeline)")
       ->group("Layout")
@@ -37,7 +38,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("--cuts", layout.cuts, "modules to cut after, comma-separated (\"<NAME\": before)")
       ->group("Layout")
       ->delimiter(',');
-  app.add_option("--tp-plan", options.tp_plan, "JSON file that pins placements (not in this version)")->group("Layout");
+  app.add_option("--tp-plan", options.tp_plan, "JSON file that pins how modules' weights lie over the ranks of tp")
+      ->group("Layout");
   app.add_option(
          "--schedule", layout.schedule,
          "order of the work: fill-drain, 1f1b, interleaved, looped-bfs, zb-h1, zb-v or FILE.csv")
@@ -116,8 +118,8 @@ void check(RunOptions& options) {
       throw_usage("{} is {}, must be 1 to 65536", name, value);
     }
   }
-  if (layout.tp > 1 || layout.dp > 1 || !options.tp_plan.empty()) {
-    throw Error(ErrorCode::usage, "--tp and --dp above 1 and --tp-plan are not in this version", "use --pp");
+  if (!options.tp_plan.empty()) {
+    options.plan.layout.tp_plan = read_tp_plan(options.tp_plan);
   }
   if (options.device != "cpu") {
     throw Error(ErrorCode::usage, fmt::format("--device \"{}\" is not in this version", options.device), "use cpu");

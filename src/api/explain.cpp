@@ -15,6 +15,7 @@
 #include "plan/explain.h"
 #include "plan/profile.h"
 #include "plan/rates.h"
+#include "runtime/axis_group.h"
 
 namespace shardpipe {
 
@@ -152,6 +153,8 @@ class Pricing {
     if (made) {
       const kernels::ThreadsGuard guard(threads);
       const runtime::Weights weights(plan_, tensors_);
+      runtime::LonePart part(plan_.layout.tp, plan_.part);
+      const tensor::AxisScope scope("tp", part);
       found->second = plan::measure_costs(
           plan_.graph, step.inputs, sizes, [&](const graph::Value& value) { return weights.load(value); });
     }

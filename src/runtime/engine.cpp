@@ -22,11 +22,22 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 Seat seat_of(comm::World& world) {
-  return {world.rank(), world.transport(mesh::Axis::pp), &world.monitor()};
+  const comm::Transport& tp = world.transport(mesh::Axis::tp);
+  return {
+      world.rank(), world.transport(mesh::Axis::pp), &world.monitor(), world.transport(),
+      tp.size() > 1 ? std::make_shared<MessageGroup>(tp) : nullptr};
 }
 
 Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
-    : plan_(plan), seat_(std::move(seat)), weights_(plan_, std::move(tensors)), stages_(plan_.stages_of_rank(rank())) {
+    : seat_(std::move(seat)),
+      plan_(plan),
+      at_(plan_.mesh().coordinates(seat_.rank)),
+      weights_(plan_, std::move(tensors)),
+      stages_(plan_.stages_of_rank(rank())) {
+  plan_.select_part(at_.tp);
+  if (seat_.tp) {
+    tp_.emplace(seat_.tp, plan_.mesh().group(seat_.rank, mesh::Axis::tp), monitor());
+  }
   at::set_num_threads(plan_.threads);
   find_neighbours();
   load_weights();
@@ -238,6 +249,9 @@ template <typename F>
 void Engine::run_action(const Action& action, F execute) {
   const std::string name = to_string(action);
   monitor().begin_action(name, place(action));
+  if (tp_) {
+    tp_->set_action(name, place(action));
+  }
   try {
     execute();
   } catch (...) {
@@ -253,6 +267,10 @@ void Engine::run_action(const Action& action, F execute) {
 
 StepStats Engine::run(const std::vector<Action>& actions, TokenDriver& driver) {
   const c10::InferenceMode inference;
+  std::optional<tensor::AxisScope> scope;
+  if (tp_) {
+    scope.emplace("tp", *tp_);
+  }
   StepStats stats;
   for (const Action& action : actions) {
     if (driver.active(action.microbatch)) {
@@ -264,6 +282,10 @@ StepStats Engine::run(const std::vector<Action>& actions, TokenDriver& driver) {
 
 StepStats Engine::run(const std::vector<Action>& actions, BatchDriver& driver) {
   const c10::AutoGradMode no_grad(false);
+  std::optional<tensor::AxisScope> scope;
+  if (tp_) {
+    scope.emplace("tp", *tp_);
+  }
   StepStats stats;
   for (const Action& action : actions) {
     run_action(action, [&] { execute(action, driver, stats); });

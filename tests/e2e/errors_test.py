@@ -131,8 +131,9 @@ class BadInput(unittest.TestCase):
         self.refuse(2, r"layers\.9.*hint.*model\.layers\.", *self.generate(self.good, "--pp", 2, "--cuts", "model.layers.9"), depths=(1,))
         self.refuse(2, r"1 names for 3 stages", *self.generate(self.good, "--pp", 3, "--cuts", "model.layers.1"), depths=(1,))
         self.refuse(2, r"leaves stage 1 without work", *self.generate(self.good, "--cuts", "lm_head"), depths=(2,))
-        for option in (["--tp", 2], ["--dp", 2], ["--tp-plan", "x.json"]):
-            self.refuse(2, r"not in this version", *self.generate(self.good, *option))
+        self.refuse(2, r"--tp is 0", *self.generate(self.good, "--tp", 0), depths=(1,))
+        self.refuse(2, r"--dp is -1", *self.generate(self.good, "--dp", -1), depths=(1,))
+        self.refuse(3, r"x\.json", *self.generate(self.good, "--tp-plan", "x.json"))
         self.refuse(2, r"--device \"cuda\"", *self.generate(self.good, "--device", "cuda"))
         self.refuse(2, r"--transport \"shm\"", *self.generate(self.good, "--transport", "shm"))
         self.refuse(2, r"--dtype \"int8\"", *self.generate(self.good, "--dtype", "int8"))
