@@ -45,7 +45,8 @@ plan::CostFunction cost_function(
     at::set_num_threads(plan.threads);
     const runtime::Weights weights(plan, tensors);
     return plan::measure_costs(
-        plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); });
+               plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); })
+        .costs;
   };
 }
 
