@@ -1,30 +1,42 @@
 #include "comm/world.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <csignal>
 #include <cstdlib>
 #include <exception>
+#include <map>
 #include <mutex>
 #include <numeric>
+#include <set>
 
 #include "base/log.h"
 #include "comm/collectives.h"
 #include "comm/failure.h"
 #include "comm/gloo.h"
 #include "comm/meeting.h"
+#include "comm/message_group.h"
 #include "comm/store.h"
 
 namespace shardpipe::comm {
 namespace {
 
-// Tags of transports that share the world's connections lie in ranges of their own.
+// Tags of transports that share the connections of the same ranks lie in ranges of their own.
 constexpr int kTagRange = Transport::kMaxTag + 1;
-constexpr int kCollectiveTags = kTagRange;
+constexpr int kBytesTags = kTagRange;
+constexpr int kGroupTags = 2 * kTagRange;
 constexpr int axis_tags(mesh::Axis axis) {
-  return kTagRange * (2 + static_cast<int>(axis));
+  return kTagRange * (3 + static_cast<int>(axis));
 }
+
+/// The connections between the ranks of one list, and the collectives over them.
+struct Connection {
+  std::shared_ptr<TransportBackend> messages;
+  Group group;
+};
 
 /// The latest world's monitor, for World::fail: it outlives a world that an exception took down.
 std::shared_ptr<Monitor> latest_monitor;
@@ -77,12 +89,31 @@ struct World::Impl {
   std::optional<Store> store;
   std::shared_ptr<Monitor> monitor;
   std::unique_ptr<Gloo> gloo;
-  std::shared_ptr<TransportBackend> backend;  ///< of all ranks
+  std::map<std::vector<int>, Connection> connections;  ///< by the ranks in their order
+  Group world_group;
   Transport all;
   Transport collectives;
   std::array<Transport, mesh::kAxes.size()> axes;
+  std::array<Group, mesh::kAxes.size()> axis_groups;
   bool finished = false;
+
+  const Connection& connect(const std::vector<int>& ranks);
 };
+
+/// Connects the ranks of a list that has several, unless they are.
+const Connection& World::Impl::connect(const std::vector<int>& ranks) {
+  const auto found = connections.find(ranks);
+  if (found != connections.end()) {
+    return found->second;
+  }
+  const int index = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
+  const std::string key = fmt::format("{}/group/{}", name, fmt::join(ranks, "-"));
+  Connection connection;
+  connection.messages = gloo->connect(*store, key, ranks, index, options.timeout);
+  auto backend = std::make_shared<MessageGroup>(Transport(connection.messages, ranks, index, kGroupTags), "gloo");
+  connection.group = Group(std::move(backend), ranks, index, monitor);
+  return connections.emplace(ranks, std::move(connection)).first->second;
+}
 
 World::World(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 World::World(World&&) noexcept = default;
@@ -121,9 +152,10 @@ World World::connect(const Environment& environment, const WorldOptions& options
   impl.gloo = std::make_unique<Gloo>(address, *impl.monitor);
   std::vector<int> ranks(impl.size);
   std::iota(ranks.begin(), ranks.end(), 0);
-  impl.backend = impl.gloo->connect(*impl.store, impl.name + "/group/world", ranks, impl.rank, options.timeout);
-  impl.all = Transport(impl.backend, ranks, impl.rank);
-  impl.collectives = Transport(impl.backend, ranks, impl.rank, kCollectiveTags);
+  const Connection& connection = impl.connect(ranks);
+  impl.all = Transport(connection.messages, ranks, impl.rank);
+  impl.collectives = Transport(connection.messages, ranks, impl.rank, kBytesTags);
+  impl.world_group = connection.group;
   return world;
 }
 
@@ -176,13 +208,11 @@ void World::create_groups(const mesh::Mesh& mesh) {
     const int index = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank()) - ranks.begin());
     if (ranks.size() == 1) {
       transport = Transport(nullptr, ranks, 0);
-    } else if (mesh.size(axis) == size()) {
-      transport = Transport(impl_->backend, ranks, index, axis_tags(axis));
+      impl_->axis_groups[static_cast<size_t>(axis)] = Group(nullptr, ranks, 0, impl_->monitor);
     } else {
-      // Several groups lie along an axis; its first rank tells them apart.
-      const std::string name = fmt::format("{}/group/{}{}", impl_->name, to_string(axis), ranks[0]);
-      transport =
-          Transport(impl_->gloo->connect(*impl_->store, name, ranks, index, impl_->options.timeout), ranks, index);
+      const Connection& connection = impl_->connect(ranks);
+      transport = Transport(connection.messages, ranks, index, axis_tags(axis));
+      impl_->axis_groups[static_cast<size_t>(axis)] = connection.group;
     }
   }
 }
@@ -193,6 +223,24 @@ const Transport& World::transport(mesh::Axis axis) const {
 
 const Transport& World::transport() const {
   return impl_->all;
+}
+
+const Group& World::group(mesh::Axis axis) const {
+  return impl_->axis_groups[static_cast<size_t>(axis)];
+}
+
+const Group& World::group() const {
+  return impl_->world_group;
+}
+
+Group World::group(const std::vector<int>& ranks) {
+  const bool known =
+      std::all_of(ranks.begin(), ranks.end(), [&](int member) { return member >= 0 && member < size(); });
+  if (!known || std::count(ranks.begin(), ranks.end(), rank()) != 1 ||
+      std::set<int>(ranks.begin(), ranks.end()).size() != ranks.size()) {
+    throw_internal("[{}] is no group of rank {} in a world of {} ranks", fmt::join(ranks, ", "), rank(), size());
+  }
+  return ranks.size() == 1 ? Group(nullptr, ranks, 0, impl_->monitor) : impl_->connect(ranks).group;
 }
 
 void World::broadcast(std::string& bytes, int root) {
@@ -235,7 +283,9 @@ void World::finish() {
     impl.monitor->end_waits();
     impl.all = impl.collectives = Transport();
     impl.axes = {};
-    impl.backend.reset();
+    impl.axis_groups = {};
+    impl.world_group = Group();
+    impl.connections.clear();
     impl.gloo.reset();
   }
   impl.finished = true;
