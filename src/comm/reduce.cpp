@@ -90,6 +90,7 @@ __attribute__((always_inline)) inline void combine(
   const T* first = static_cast<const T*>(ins[0]);
   if (ins.size() == 2) {
     const T* second = static_cast<const T*>(ins[1]);
+#pragma GCC ivdep  // `out` may be an input, element by element
     for (int64_t i = begin; i < end; ++i) {
       out[i] = static_cast<T>(Op::combine(static_cast<W>(first[i]), static_cast<W>(second[i])));
     }
@@ -107,6 +108,7 @@ __attribute__((always_inline)) inline void combine(
         sum[i] = Op::combine(sum[i], static_cast<W>(in[i]));
       }
     }
+#pragma GCC ivdep
     for (int64_t i = 0; i < count; ++i) {
       out[at + i] = static_cast<T>(sum[i]);
     }

@@ -6,9 +6,7 @@
 #include <array>
 #include <atomic>
 #include <csignal>
-#include <cstdlib>
 #include <exception>
-#include <map>
 #include <mutex>
 #include <numeric>
 #include <set>
@@ -16,27 +14,11 @@
 #include "base/log.h"
 #include "comm/collectives.h"
 #include "comm/failure.h"
-#include "comm/gloo.h"
 #include "comm/meeting.h"
-#include "comm/message_group.h"
 #include "comm/store.h"
 
 namespace shardpipe::comm {
 namespace {
-
-// Tags of transports that share the connections of the same ranks lie in ranges of their own.
-constexpr int kTagRange = Transport::kMaxTag + 1;
-constexpr int kBytesTags = kTagRange;
-constexpr int kGroupTags = 2 * kTagRange;
-constexpr int axis_tags(mesh::Axis axis) {
-  return kTagRange * (3 + static_cast<int>(axis));
-}
-
-/// The connections between the ranks of one list, and the collectives over them.
-struct Connection {
-  std::shared_ptr<TransportBackend> messages;
-  Group group;
-};
 
 /// The latest world's monitor, for World::fail: it outlives a world that an exception took down.
 std::shared_ptr<Monitor> latest_monitor;
@@ -88,32 +70,14 @@ struct World::Impl {
   std::string name;  ///< prefix of this world's keys; several worlds may follow each other
   std::optional<Store> store;
   std::shared_ptr<Monitor> monitor;
-  std::unique_ptr<Gloo> gloo;
-  std::map<std::vector<int>, Connection> connections;  ///< by the ranks in their order
+  std::unique_ptr<Connections> connections;
   Group world_group;
   Transport all;
   Transport collectives;
   std::array<Transport, mesh::kAxes.size()> axes;
   std::array<Group, mesh::kAxes.size()> axis_groups;
   bool finished = false;
-
-  const Connection& connect(const std::vector<int>& ranks);
 };
-
-/// Connects the ranks of a list that has several, unless they are.
-const Connection& World::Impl::connect(const std::vector<int>& ranks) {
-  const auto found = connections.find(ranks);
-  if (found != connections.end()) {
-    return found->second;
-  }
-  const int index = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin());
-  const std::string key = fmt::format("{}/group/{}", name, fmt::join(ranks, "-"));
-  Connection connection;
-  connection.messages = gloo->connect(*store, key, ranks, index, options.timeout);
-  auto backend = std::make_shared<MessageGroup>(Transport(connection.messages, ranks, index, kGroupTags), "gloo");
-  connection.group = Group(std::move(backend), ranks, index, monitor);
-  return connections.emplace(ranks, std::move(connection)).first->second;
-}
 
 World::World(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 World::World(World&&) noexcept = default;
@@ -142,17 +106,12 @@ World World::connect(const Environment& environment, const WorldOptions& options
   set_latest(impl.monitor);
 
   impl.meeting = meet(*impl.store, *impl.monitor, impl.name, environment, options.timeout);
-  std::string address;
-  if (impl.meeting.one_host) {
-    address = "127.0.0.1";
-  } else if (std::getenv("GLOO_SOCKET_IFNAME") == nullptr) {
-    // c10d would take the address of the host's own name, which on many hosts is a loopback one.
-    address = address_toward(environment.master_host);
-  }
-  impl.gloo = std::make_unique<Gloo>(address, *impl.monitor);
+  impl.connections = std::make_unique<Connections>(
+      *impl.store, impl.monitor, impl.meeting, impl.rank, options.transport, impl.name, environment.master_host,
+      options.timeout);
   std::vector<int> ranks(impl.size);
   std::iota(ranks.begin(), ranks.end(), 0);
-  const Connection& connection = impl.connect(ranks);
+  const Connection& connection = impl.connections->get(ranks);
   impl.all = Transport(connection.messages, ranks, impl.rank);
   impl.collectives = Transport(connection.messages, ranks, impl.rank, kBytesTags);
   impl.world_group = connection.group;
@@ -210,8 +169,8 @@ void World::create_groups(const mesh::Mesh& mesh) {
       transport = Transport(nullptr, ranks, 0);
       impl_->axis_groups[static_cast<size_t>(axis)] = Group(nullptr, ranks, 0, impl_->monitor);
     } else {
-      const Connection& connection = impl_->connect(ranks);
-      transport = Transport(connection.messages, ranks, index, axis_tags(axis));
+      const Connection& connection = impl_->connections->get(ranks);
+      transport = Transport(connection.messages, ranks, index, kAxisTags + kTagRange * static_cast<int>(axis));
       impl_->axis_groups[static_cast<size_t>(axis)] = connection.group;
     }
   }
@@ -240,7 +199,7 @@ Group World::group(const std::vector<int>& ranks) {
       std::set<int>(ranks.begin(), ranks.end()).size() != ranks.size()) {
     throw_internal("[{}] is no group of rank {} in a world of {} ranks", fmt::join(ranks, ", "), rank(), size());
   }
-  return ranks.size() == 1 ? Group(nullptr, ranks, 0, impl_->monitor) : impl_->connect(ranks).group;
+  return ranks.size() == 1 ? Group(nullptr, ranks, 0, impl_->monitor) : impl_->connections->get(ranks).group;
 }
 
 void World::broadcast(std::string& bytes, int root) {
@@ -277,7 +236,7 @@ void World::finish() {
   if (impl.size > 1) {
     {
       const ActionScope action(monitor(), "finish");
-      impl.gloo->flush();
+      impl.connections->flush();
     }
     impl.monitor->finish();
     impl.monitor->end_waits();
@@ -285,8 +244,7 @@ void World::finish() {
     impl.axes = {};
     impl.axis_groups = {};
     impl.world_group = Group();
-    impl.connections.clear();
-    impl.gloo.reset();
+    impl.connections.reset();
   }
   impl.finished = true;
   set_latest(nullptr);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/connections.h"
 #include "comm/environment.h"
 #include "comm/group.h"
 #include "comm/monitor.h"
@@ -14,7 +15,9 @@
 namespace shardpipe::comm {
 
 /// timeout: of each action, and of the ranks' meeting.
-using WorldOptions = MonitorOptions;
+struct WorldOptions : MonitorOptions {
+  TransportChoice transport = TransportChoice::automatic;
+};
 
 /// The ranks of a job, seen from one of them. A world of one rank has no store, sockets or threads. Calls that involve
 /// other ranks are made by all ranks in the same order, from one thread.

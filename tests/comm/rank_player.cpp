@@ -1,6 +1,6 @@
 // One rank of a test job, or its launcher:
 //   rank_player launch N [--master H:P] [--nnodes M --node-rank R] SCENARIO ARGUMENTS...   starts N of itself as ranks
-//   rank_player SCENARIO ARGUMENTS...           is one rank; SHARDPIPE_TEST_TIMEOUT_MS sets the world's timeout
+//   rank_player SCENARIO ARGUMENTS...           is one rank; SHARDPIPE_TEST_{TIMEOUT_MS,TRANSPORT} set the world's options
 #include "comm/rank_player.h"
 
 #include <ATen/Functions.h>
@@ -373,6 +373,9 @@ WorldOptions world_options() {
   }
   if (const char* limit = std::getenv("SHARDPIPE_TEST_HEARTBEAT_MS")) {
     options.heartbeat_limit = milliseconds(std::atoi(limit));
+  }
+  if (const char* transport = std::getenv("SHARDPIPE_TEST_TRANSPORT")) {
+    options.transport = transport_choice(transport);
   }
   return options;
 }
