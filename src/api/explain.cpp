@@ -1,16 +1,21 @@
 #include "shardpipe/explain.h"
 
 #include <ATen/Functions.h>
+#include <c10/core/InferenceMode.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <chrono>
+#include <numeric>
 #include <tuple>
 
 #include "api/impl.h"
 #include "api/planning.h"
 #include "base/error.h"
+#include "comm/link.h"
 #include "frontend/hf/inputs.h"
 #include "generate/lanes.h"
+#include "generate/sampler.h"
 #include "kernels/threads_guard.h"
 #include "plan/explain.h"
 #include "plan/profile.h"
@@ -56,8 +61,29 @@ ExplainOptions completed(const Model& model, ExplainOptions options) {
   return options;
 }
 
+// Seconds that choosing the tokens of so many rows takes.
+double measure_choice(const Model& model, const plan::Plan& plan, int64_t rows, int threads) {
+  constexpr int kRounds = 7;
+  const c10::InferenceMode inference;
+  const kernels::ThreadsGuard guard(threads);
+  const int64_t some = std::min<int64_t>(rows, 8);
+  const std::vector<int64_t> prompt = {0};
+  generation::Row row;
+  row.prompt = &prompt;
+  const generation::Sampler sampler({}, nullptr);
+  const at::Tensor logits = at::zeros({some, model.vocab_size()}, plan.dtype);
+  std::vector<double> seconds;
+  for (int round = 0; round < kRounds; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    sampler.choose(logits, std::vector<const generation::Row*>(static_cast<size_t>(some), &row));
+    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return plan::median(std::move(seconds)) * static_cast<double>(rows) / static_cast<double>(some);
+}
+
 // The steps of generation: the prompts of a request, then a token for each row, half of the new ones being there.
-std::vector<plan::Step> generation_steps(const plan::Plan& plan, const ExplainOptions& options, int64_t rows) {
+std::vector<plan::Step> generation_steps(
+    const Model& model, const plan::Plan& plan, int threads, const ExplainOptions& options, int64_t rows) {
   const int lanes = static_cast<int>(std::min<int64_t>(rows, plan.default_microbatches()));
   generation::StepSize size;
   size.rows = (rows + lanes - 1) / lanes;
@@ -72,6 +98,10 @@ std::vector<plan::Step> generation_steps(const plan::Plan& plan, const ExplainOp
     size.generated = std::max<int64_t>(1, options.new_tokens / 2);
     generation::StepExample decode = generation::step_example(plan.graph, size);
     steps.push_back({"decode", lanes, options.new_tokens - 1, std::move(decode.inputs), std::move(decode.sizes)});
+  }
+  const double choice = measure_choice(model, plan, size.rows, threads);
+  for (plan::Step& step : steps) {
+    step.choice_s = choice;
   }
   return steps;
 }
@@ -106,6 +136,7 @@ NamedTensors make_inputs(const plan::Plan& plan, const ExplainOptions& options) 
 std::vector<plan::Step> forward_steps(const plan::Plan& plan, const NamedTensors& inputs) {
   const runtime::BatchRequest request = runtime::request_batch(plan, inputs, {});
   plan::Step step{"forward", request.by_replica.front(), 1, {}, {}};
+  step.joins_outputs = true;
   for (const auto& [name, tensor] : inputs) {
     step.inputs[name] = runtime::chunk_of(tensor, request.inputs.at(name), request, 0);
   }
@@ -119,44 +150,48 @@ class Pricing {
   Pricing(const plan::Plan& plan, const runtime::TensorSource& tensors, bool profile)
       : plan_(plan), tensors_(tensors), profile_(profile) {}
 
-  partition::Rates rates(int threads, int active) {
-    const partition::Rates& rank = alone(threads);
-    return active == 1 ? rank : plan::shared_rates(rank, alone(num_cores()), active);
-  }
-
-  partition::Costs costs(const plan::Step& step, int threads, int active) {
-    const graph::Dimensions sizes = plan::dimensions_of(plan_.graph, step.inputs, step.sizes);
-    partition::Costs costs = partition::cost_model(plan_.graph, sizes, rates(threads, active));
-    if (profile_) {
-      // Measured alone: what sharing the host adds is the model's.
-      const partition::Costs model = partition::cost_model(plan_.graph, sizes, alone(threads));
-      const partition::Costs& measured = measure(step, sizes, threads);
-      for (size_t n = 0; n < costs.compute.size(); ++n) {
-        costs.compute[n] = model.compute[n] > 0 ? measured.compute[n] * costs.compute[n] / model.compute[n] : 0;
-      }
-    }
-    return costs;
-  }
-
- private:
-  const partition::Rates& alone(int threads) {
+  const partition::Rates& rates(int threads) {
     const auto [found, made] = rates_.try_emplace(threads);
     if (made) {
       const bool chosen = plan_.kernels == "auto";
       found->second = plan::measure_rates(plan_.dtype, threads, chosen ? std::optional(plan_.choice) : std::nullopt);
+      if (plan_.layout.pp > 1) {
+        if (!link_) {
+          link_ = comm::measure_link();
+        }
+        found->second.message_seconds = link_->message_seconds;
+        found->second.transfer_bytes_per_second = link_->bytes_per_second;
+      }
     }
     return found->second;
   }
 
-  const partition::Costs& measure(const plan::Step& step, const graph::Dimensions& sizes, int threads) {
-    const auto [found, made] = measured_.try_emplace({step.name, sizes, threads});
+  plan::StepCosts costs(const plan::Step& step, int pp, int threads) {
+    const graph::Dimensions sizes = plan::dimensions_of(plan_.graph, step.inputs, step.sizes);
+    // Those that the cores are enough for; where there are more ranks, these are what works at a time.
+    const int ranks = std::clamp((num_cores() + threads - 1) / threads, 1, pp);
+    if (profile_) {
+      const plan::Profile& profile = measure(step, sizes, threads, ranks);
+      return {profile.costs, profile.together};
+    }
+    const partition::Costs alone = partition::cost_model(plan_.graph, sizes, rates(threads));
+    const partition::Costs shared =
+        partition::cost_model(plan_.graph, sizes, plan::shared_rates(rates(threads), rates(num_cores()), ranks));
+    const auto sum = [](const std::vector<double>& all) { return std::accumulate(all.begin(), all.end(), 0.0); };
+    const double slower = sum(alone.compute) > 0 ? sum(shared.compute) / sum(alone.compute) : 1;
+    return {alone, std::max(1.0, ranks / slower)};
+  }
+
+ private:
+  const plan::Profile& measure(const plan::Step& step, const graph::Dimensions& sizes, int threads, int ranks) {
+    const auto [found, made] = measured_.try_emplace({step.name, sizes, threads, ranks});
     if (made) {
       const kernels::ThreadsGuard guard(threads);
       const runtime::Weights weights(plan_, tensors_);
       runtime::LonePart part(plan_.layout.tp, plan_.part);
       const tensor::AxisScope scope("tp", part);
       found->second = plan::measure_costs(
-          plan_.graph, step.inputs, sizes, [&](const graph::Value& value) { return weights.load(value); });
+          plan_.graph, step.inputs, sizes, [&](const graph::Value& value) { return weights.load(value); }, ranks);
     }
     return found->second;
   }
@@ -165,7 +200,8 @@ class Pricing {
   const runtime::TensorSource& tensors_;
   bool profile_;
   std::map<int, partition::Rates> rates_;
-  std::map<std::tuple<std::string, graph::Dimensions, int>, partition::Costs> measured_;
+  std::optional<comm::Link> link_;
+  std::map<std::tuple<std::string, graph::Dimensions, int, int>, plan::Profile> measured_;
 };
 
 // Asks for the costs that decide the cuts once.
@@ -248,12 +284,10 @@ Explanation explain(
   const int64_t rows =  // of the replica that has most
       explain_options.batch > 0 ? (explain_options.batch + dp - 1) / dp : plan.default_microbatches();
   forecast.steps = [&](const plan::Plan& of) {
-    return generates ? generation_steps(of, asked, rows) : forward_steps(of, given);
+    return generates ? generation_steps(model, of, threads(of.layout.pp), asked, rows) : forward_steps(of, given);
   };
-  forecast.costs = [&](const plan::Step& step, int of_threads, int active) {
-    return pricing.costs(step, of_threads, active);
-  };
-  forecast.rates = [&](int of_threads, int active) { return pricing.rates(of_threads, active); };
+  forecast.costs = [&](const plan::Step& step, int pp, int of_threads) { return pricing.costs(step, pp, of_threads); };
+  forecast.rates = [&](int of_threads) { return pricing.rates(of_threads); };
   forecast.outline = [&](int pp) -> std::optional<plan::Plan> {
     try {
       return plan::outline(plan, chosen, pp, cut_costs);

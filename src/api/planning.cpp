@@ -48,7 +48,8 @@ plan::CostFunction cost_function(
     runtime::LonePart part(plan.layout.tp, plan.part);
     const tensor::AxisScope scope("tp", part);
     return plan::measure_costs(
-        plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); });
+               plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); })
+        .costs;
   };
 }
 

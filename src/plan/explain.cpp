@@ -25,7 +25,7 @@ size_t index(int64_t i) {
 // The steps of a plan with what they cost.
 struct Priced {
   std::vector<Step> steps;
-  std::vector<partition::Costs> costs;
+  std::vector<StepCosts> costs;
 };
 
 int64_t flops_of(const Graph& graph, const graph::Dimensions& sizes) {
@@ -84,8 +84,8 @@ std::vector<StageReport> stage_reports(const Plan& plan, const Priced& priced) {
     }
     reports.push_back(std::move(report));
   }
-  for (const partition::Costs& costs : priced.costs) {
-    const std::vector<double> seconds = stage_seconds(plan.cuts, costs);
+  for (const StepCosts& costs : priced.costs) {
+    const std::vector<double> seconds = stage_seconds(plan.cuts, costs.nodes);
     for (StageReport& report : reports) {
       report.forward_s.push_back(seconds[index(report.stage)]);
     }
@@ -191,17 +191,16 @@ std::vector<OperatorReport> operators_without_row(const Plan& plan, const graph:
 }
 
 std::vector<StepReport> step_reports(
-    const Plan& plan, const Priced& priced, const Explanation& explanation, const partition::Rates& rates) {
+    const Plan& plan, const Priced& priced, const Explanation& explanation, const Forecast& forecast) {
   std::vector<StepReport> reports;
   for (size_t i = 0; i < priced.steps.size(); ++i) {
     const Step& step = priced.steps[i];
-    PipelineCosts costs;
+    PipelineCosts costs = pipeline_costs(plan, plan.threads, step, priced.costs[i], forecast);
     double sum = 0;
     double most = 0;
     StepReport report;
     for (const StageReport& stage : explanation.stages) {
       const double seconds = stage.forward_s[i];
-      costs.forward_s.push_back(seconds);
       sum += seconds;
       if (seconds > most) {
         most = seconds;
@@ -211,7 +210,6 @@ std::vector<StepReport> step_reports(
     for (const EdgeReport& edge : explanation.edges) {
       costs.transfer_s[{edge.from_stage, edge.to_stage}] += edge.transfer_s[i];
     }
-    costs.message_s = rates.message_seconds;
     StepTime time = predict_step(plan, step, costs);
     report.name = step.name;
     report.sizes = step.sizes;
@@ -219,6 +217,7 @@ std::vector<StepReport> step_reports(
     report.count = step.count;
     report.balance = most > 0 ? sum / static_cast<double>(plan.num_stages()) / most : 1;
     report.step_s = time.seconds;
+    report.together = costs.together;
     report.bubble = time.bubble;
     report.simulation = std::move(time.simulation);
     reports.push_back(std::move(report));
@@ -301,9 +300,9 @@ Explanation explain(const Plan& plan, const Forecast& forecast) {
       return std::find(plan.graph.dimensions.begin(), plan.graph.dimensions.end(), size.first) ==
              plan.graph.dimensions.end();
     });
-    priced.costs.push_back(forecast.costs(step, plan.threads, active_ranks(plan.layout.pp, step)));
+    priced.costs.push_back(forecast.costs(step, plan.layout.pp, plan.threads));
   }
-  explanation.rates = forecast.rates(plan.threads, active_ranks(plan.layout.pp, priced.steps.front()));
+  explanation.rates = forecast.rates(plan.threads);
   explanation.stages = stage_reports(plan, priced);
   explanation.ranks = rank_reports(plan, priced, explanation.stages);
   explanation.edges = edge_reports(plan, priced, explanation.rates);
@@ -311,7 +310,7 @@ Explanation explain(const Plan& plan, const Forecast& forecast) {
   explanation.collectives = collective_reports(plan, priced.steps);
   explanation.shared = shared_reports(plan);
   explanation.operators = operators_without_row(plan, priced.steps.front().sizes);
-  explanation.steps = step_reports(plan, priced, explanation, explanation.rates);
+  explanation.steps = step_reports(plan, priced, explanation, forecast);
   for (const StepReport& step : explanation.steps) {
     explanation.request_s += static_cast<double>(step.count) * step.step_s;
   }

@@ -22,6 +22,14 @@ struct Step {
   int64_t count = 1;                         ///< how often a request takes it
   std::map<std::string, at::Tensor> inputs;  ///< an example of a microbatch's, where there is one
   graph::Dimensions sizes;                   ///< of every named dimension, of one microbatch
+  double choice_s = 0;                       ///< of choosing a microbatch's tokens, after the last stage's forward
+  bool joins_outputs = false;                ///< what the microbatches' outputs become is wanted on rank 0
+};
+
+/// What a step costs on ranks that share this host.
+struct StepCosts {
+  partition::Costs nodes;  ///< seconds on a rank while the others do nothing
+  double together = 1;     ///< times the work of such a rank that all ranks do when they all compute
 };
 
 /// Where a layer is and what it costs. A piece of a model that is in no layer has the names of its modules; a layer
@@ -119,6 +127,7 @@ struct StepReport {
   int bottleneck = 0;               ///< the slowest stage
   double balance = 1;               ///< mean of the stages' forward_s / the largest
   double step_s = 0;                ///< from one to the next: predict_step()
+  double together = 1;              ///< StepCosts
   double bubble = 0;                ///< part of the ranks' time in a step without compute
   schedule::Simulation simulation;  ///< of one step that begins and ends with empty ranks
 };
@@ -146,7 +155,7 @@ struct Explanation {
   std::string kernels;
   std::optional<kernels::KernelChoice> choice;  ///< of kernels "auto"
   bool profile = false;                         ///< costs are measured, not the model's
-  partition::Rates rates;                       ///< of one rank of the plan while all of them work
+  partition::Rates rates;                       ///< of one rank of the plan, alone
   std::string missing_weights;                  ///< what was looked for; empty when the weights are there
   std::string layer_class;
   int64_t parameters = 0;  ///< of the model, a tied one once
@@ -174,15 +183,15 @@ struct Forecast {
   std::string missing_weights;
   /// The steps of a plan, or outline().
   std::function<std::vector<Step>(const Plan& plan)> steps;
-  /// What they cost in seconds, with `threads` threads a rank and `active` ranks that work at the same time.
-  std::function<partition::Costs(const Step& step, int threads, int active)> costs;
-  std::function<partition::Rates(int threads, int active)> rates;
+  /// What a step costs on so many ranks of `threads` threads.
+  std::function<StepCosts(const Step& step, int pp, int threads)> costs;
+  std::function<partition::Rates(int threads)> rates;
   std::function<int(int pp)> threads;
   /// The outline() for `pp` ranks; nullopt where there is none.
   std::function<std::optional<Plan>(int pp)> outline;
 };
 
-/// A rank is taken for one worker; those that work at the same time share the host's memory and cores (shared_rates).
+/// Stages and layers cost what they do on a rank that is alone; in a step the ranks share the host (schedule/host.h).
 Explanation explain(const Plan& plan, const Forecast& forecast);
 
 /// One object; names as in the structs.

@@ -108,6 +108,7 @@ Json to_json(const Explanation& e) {
         {"microbatches", step.microbatches},
         {"count", step.count},
         {"step_s", step.step_s},
+        {"together", step.together},
         {"bubble", step.bubble},
         {"bottleneck", step.bottleneck},
         {"balance", step.balance}};

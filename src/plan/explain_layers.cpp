@@ -71,7 +71,7 @@ std::string name_of(const Graph& graph, const partition::Layers& layers, size_t 
 }  // namespace
 
 std::vector<LayerReport> layer_reports(
-    const Plan& plan, const std::vector<Step>& steps, const std::vector<partition::Costs>& costs) {
+    const Plan& plan, const std::vector<Step>& steps, const std::vector<StepCosts>& costs) {
   const Graph& graph = plan.graph;
   const partition::Layers layers = partition::find_layers(graph);
   const partition::CutPoints bounds = partition::layer_bounds(graph);
@@ -96,7 +96,7 @@ std::vector<LayerReport> layer_reports(
         flops += graph::node_flops(graph, graph.nodes[n], steps[i].sizes);
       }
       report.flops.push_back(flops);
-      const auto first = costs[i].compute.begin();
+      const auto first = costs[i].nodes.compute.begin();
       report.forward_s.push_back(
           std::accumulate(first + static_cast<ptrdiff_t>(begin), first + static_cast<ptrdiff_t>(end), 0.0));
     }

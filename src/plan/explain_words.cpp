@@ -46,8 +46,8 @@ std::vector<std::string> head_words(const Explanation& e) {
       "{}{}, split {}, schedule {}, {} a rank. {}.", plural(e.layout.pp, "rank"), stages, e.split, e.layout.schedule,
       plural(e.threads, "thread"), kernels_words(e)));
   words.push_back(fmt::format(
-      "Times are predicted from {} for ranks that share {} of this host, with {}FLOP/s and {}/s for each while "
-      "they work (measured), {}/s and {} a message between them (assumed).",
+      "Times are predicted from {} for ranks that share {} of this host, with {}FLOP/s and {}/s for one that is "
+      "alone, {}/s and {} a message between them (measured).",
       e.profile ? "the measured times of the layers" : "the model of costs", plural(e.cores, "core"),
       short_number(e.rates.flops_per_second), bytes_text(e.rates.bytes_per_second),
       bytes_text(e.rates.transfer_bytes_per_second), seconds_text(e.rates.message_seconds)));

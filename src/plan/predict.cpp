@@ -1,7 +1,11 @@
 #include "plan/predict.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
+
+#include "plan/footprint.h"
+#include "schedule/host.h"
 
 namespace shardpipe::plan {
 namespace {
@@ -10,24 +14,30 @@ double sum(const std::vector<double>& numbers) {
   return std::accumulate(numbers.begin(), numbers.end(), 0.0);
 }
 
-// Of one lane through all stages and back to the first.
-double lane_seconds(const Plan& plan, const PipelineCosts& costs) {
-  double seconds = sum(costs.forward_s);
-  for (int stage = 1; stage < plan.num_stages(); ++stage) {
-    const auto transfer = costs.transfer_s.find({stage - 1, stage});
-    if (plan.rank_of_stage(stage - 1) != plan.rank_of_stage(stage)) {
-      seconds += costs.message_s + (transfer == costs.transfer_s.end() ? 0 : transfer->second);
+// Steps before the order of the lanes has settled, and as many at the end, when the first ranks have nothing left to
+// do; what is taken between them holds whole cycles.
+constexpr int kFirstSteps = 4;
+constexpr int kMeanOfSteps = 12;
+
+// The microbatches' outputs are joined where they are computed, and sent to rank 0.
+double outputs_seconds(const Plan& plan, const Step& step, const partition::Rates& rates) {
+  std::map<graph::ValueId, int> stage_of;
+  for (size_t n = 0; n < plan.graph.nodes.size(); ++n) {
+    for (const graph::ValueId id : plan.graph.nodes[n].results) {
+      stage_of[id] = static_cast<int>(std::upper_bound(plan.cuts.begin(), plan.cuts.end(), n) - plan.cuts.begin());
     }
   }
-  return seconds + (plan.layout.pp > 1 ? costs.message_s : 0);
-}
-
-double seconds_of_busiest_rank(const Plan& plan, const PipelineCosts& costs) {
-  std::vector<double> work(static_cast<size_t>(plan.layout.pp), 0);
-  for (int stage = 0; stage < plan.num_stages(); ++stage) {
-    work[static_cast<size_t>(plan.rank_of_stage(stage))] += costs.forward_s[static_cast<size_t>(stage)];
+  double seconds = 0;
+  for (const graph::Output& output : plan.graph.outputs) {
+    const auto bytes = static_cast<double>(
+        step.microbatches * known_bytes(plan.graph.values[static_cast<size_t>(output.value)], step.sizes));
+    seconds += step.microbatches > 1 ? 2 * bytes / rates.bytes_per_second : 0;
+    const auto found = stage_of.find(output.value);
+    if (found != stage_of.end() && plan.rank_of_stage(found->second) != 0) {
+      seconds += rates.message_seconds + bytes / rates.transfer_bytes_per_second;
+    }
   }
-  return *std::max_element(work.begin(), work.end());
+  return seconds;
 }
 
 }  // namespace
@@ -40,19 +50,20 @@ StepTime predict_step(const Plan& plan, const Step& step, const PipelineCosts& c
   for (const auto& [edge, seconds] : costs.transfer_s) {
     durations.forward_transfer[edge] = seconds + costs.message_s;
   }
+  const schedule::Schedule lists = plan.schedule(step.microbatches, false);
+  const schedule::StageEdges edges = plan.stage_edges();
   StepTime time;
-  time.simulation = schedule::simulate(plan.schedule(step.microbatches, false), plan.stage_edges(), durations);
-  time.seconds = time.simulation.makespan;
+  time.simulation = schedule::simulate(lists, edges, schedule::on_host(lists, edges, durations, costs.together));
+  time.seconds = time.simulation.makespan + costs.outputs_s;
   if (step.name == "decode") {
-    time.seconds = std::max(lane_seconds(plan, costs), step.microbatches * seconds_of_busiest_rank(plan, costs));
+    const std::vector<double> ends = schedule::step_ends(
+        schedule::add_token_exchange(lists, false), edges, durations, costs.message_s, costs.together,
+        kFirstSteps + kMeanOfSteps + kFirstSteps);
+    time.seconds = (ends[kFirstSteps + kMeanOfSteps - 1] - ends[kFirstSteps - 1]) / kMeanOfSteps;
   }
   const double busy = step.microbatches * sum(costs.forward_s);
   time.bubble = time.seconds > 0 ? std::max(0.0, 1 - busy / (plan.layout.pp * time.seconds)) : 0;
   return time;
-}
-
-int active_ranks(int pp, const Step& step) {
-  return std::max(1, std::min(pp, step.microbatches));
 }
 
 std::vector<double> stage_seconds(const partition::CutPoints& points, const partition::Costs& costs) {
@@ -67,19 +78,28 @@ std::vector<double> stage_seconds(const partition::CutPoints& points, const part
   return seconds;
 }
 
+PipelineCosts pipeline_costs(
+    const Plan& plan, int threads, const Step& step, const StepCosts& costs, const Forecast& forecast) {
+  const partition::Rates rates = forecast.rates(threads);
+  PipelineCosts pipeline;
+  pipeline.forward_s = stage_seconds(plan.cuts, costs.nodes);
+  pipeline.together = costs.together;
+  pipeline.message_s = rates.message_seconds;
+  pipeline.forward_s.back() += step.choice_s;
+  pipeline.outputs_s = step.joins_outputs ? outputs_seconds(plan, step, rates) : 0;
+  return pipeline;
+}
+
 Alternative predict_alternative(const Plan& outline, const Forecast& forecast) {
   Alternative alternative;
   alternative.pp = outline.layout.pp;
   alternative.threads = forecast.threads(alternative.pp);
   for (Step& step : forecast.steps(outline)) {
     step.sizes = partition::with_unknown(outline.graph, step.sizes);
-    const int active = active_ranks(alternative.pp, step);
-    const partition::Costs costs = forecast.costs(step, alternative.threads, active);
-    PipelineCosts pipeline;
-    pipeline.forward_s = stage_seconds(outline.cuts, costs);
-    pipeline.message_s = forecast.rates(alternative.threads, active).message_seconds;
+    const StepCosts costs = forecast.costs(step, alternative.pp, alternative.threads);
+    PipelineCosts pipeline = pipeline_costs(outline, alternative.threads, step, costs, forecast);
     for (size_t cut = 0; cut < outline.cuts.size(); ++cut) {
-      pipeline.transfer_s[{static_cast<int>(cut), static_cast<int>(cut) + 1}] = costs.transfer[outline.cuts[cut]];
+      pipeline.transfer_s[{static_cast<int>(cut), static_cast<int>(cut) + 1}] = costs.nodes.transfer[outline.cuts[cut]];
     }
     const StepTime time = predict_step(outline, step, pipeline);
     alternative.microbatches.push_back(step.microbatches);

@@ -1,16 +1,24 @@
 #include "plan/profile.h"
 
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <limits>
+#include <exception>
+#include <latch>
+#include <mutex>
+#include <numeric>
+#include <thread>
 
 #include "base/error.h"
 #include "graph/executor.h"
+#include "kernels/threads_guard.h"
 #include "partition/policies.h"
 #include "partition/stages.h"
+#include "plan/rates.h"
 
 namespace shardpipe::plan {
 namespace {
@@ -21,8 +29,13 @@ using graph::ValueId;
 using graph::ValueKind;
 using Clock = std::chrono::steady_clock;
 
-constexpr double kLongEnough = 0.5;  // seconds
-constexpr int kMostPasses = 5;
+// The first pass reads the weights from their files, and the next one's memory is new.
+constexpr int kWarmUp = 2;
+// Alone and together in turns, since a machine may be slower for a while; each long enough for some passes.
+constexpr int kRounds = 3;
+constexpr int kMostPasses = 20;
+constexpr double kRoundSeconds = 0.3;
+constexpr double kTooLong = 20;  // seconds, for another round
 
 // The graph cut at the bounds of its layers, but for those that a cut cannot be at.
 partition::CutPoints possible_bounds(const Graph& graph) {
@@ -48,44 +61,100 @@ partition::CutPoints possible_bounds(const Graph& graph) {
   return some;
 }
 
-class Profile {
+using Values = std::map<ValueId, c10::IValue>;
+
+class Profiler {
  public:
-  Profile(
+  Profiler(
       const Graph& graph,
       const std::map<std::string, at::Tensor>& inputs,
       graph::Dimensions sizes,
       const LoadTensor& load)
-      : graph_(graph), sizes_(std::move(sizes)), load_(load), points_(possible_bounds(graph)) {
+      : graph_(graph),
+        sizes_(std::move(sizes)),
+        load_(load),
+        points_(possible_bounds(graph)),
+        layers_(partition::cut(graph, points_)) {
     for (const ValueId id : graph.inputs) {
       const Value& value = graph.values[static_cast<size_t>(id)];
       const auto given = inputs.find(value.name);
-      values_[id] = graph::as_value(given == inputs.end() ? zeros(value, sizes_) : given->second, value.type);
+      inputs_[id] = graph::as_value(given == inputs.end() ? zeros(value, sizes_) : given->second, value.type);
+    }
+    for (size_t i = 0; i < layers_.graphs.size(); ++i) {
+      const Graph& layer = layers_.graphs[i];
+      executors_.emplace_back(layer);
+      set_tensors(layer, executors_.back());
+      for (const ValueId id : layer.inputs) {
+        last_use_[id] = i;
+      }
     }
   }
 
-  partition::Costs run() {
+  Profile run(int ranks) {
     const c10::InferenceMode inference;
-    const partition::Stages layers = partition::cut(graph_, points_);
-    std::vector<graph::Executor> executors;
-    for (const Graph& layer : layers.graphs) {
-      executors.emplace_back(layer);
-      set_tensors(layer, executors.back());
-    }
-    std::vector<double> best(executors.size(), std::numeric_limits<double>::infinity());
-    double total = 0;
-    for (int pass = 0; pass <= kMostPasses && total < kLongEnough; ++pass) {
-      for (size_t layer = 0; layer < executors.size(); ++layer) {
-        const double seconds = time(layers.graphs[layer], executors[layer]);
-        if (pass > 0) {  // the first one reads the weights from their files
-          best[layer] = std::min(best[layer], seconds);
-          total += seconds;
-        }
+    for (int pass = 0; pass < kWarmUp; ++pass) {
+      Values values;
+      for (size_t layer = 0; layer < executors_.size(); ++layer) {
+        time(layer, values);
       }
     }
-    return divide(best);
+    std::vector<std::vector<double>> alone(executors_.size());
+    std::vector<Part> parts;
+    double total = 0;
+    for (int round = 0; round < kRounds && total < kTooLong; ++round) {
+      total += run_alone(alone);
+      if (round == 0) {
+        parts = make_parts(std::min(static_cast<size_t>(ranks), executors_.size()), medians(alone));
+      }
+      if (parts.size() > 1) {
+        total += run_together(parts);
+      }
+    }
+    const std::vector<double> seconds = medians(alone);
+    Profile profile{divide(seconds), 1};
+    if (parts.size() > 1) {
+      double work = 0;
+      for (const Part& part : parts) {
+        const auto first = seconds.begin();
+        work +=
+            std::accumulate(first + static_cast<ptrdiff_t>(part.begin), first + static_cast<ptrdiff_t>(part.end), 0.0) /
+            median(part.seconds);
+      }
+      profile.together = std::clamp(work, 1.0, static_cast<double>(parts.size()));
+    }
+    return profile;
   }
 
  private:
+  // Layers that one rank runs, and what they get from those before.
+  struct Part {
+    size_t begin = 0;
+    size_t end = 0;
+    Values received;
+    std::vector<double> seconds;  // of each pass, while the other parts run
+  };
+
+  static std::vector<double> medians(const std::vector<std::vector<double>>& lists) {
+    std::vector<double> all;
+    for (const std::vector<double>& list : lists) {
+      all.push_back(median(list));
+    }
+    return all;
+  }
+
+  // Passes over all layers; returns their time.
+  double run_alone(std::vector<std::vector<double>>& seconds) {
+    double total = 0;
+    for (int pass = 0; pass == 0 || (pass < kMostPasses && total < kRoundSeconds); ++pass) {
+      Values values;
+      for (size_t layer = 0; layer < executors_.size(); ++layer) {
+        seconds[layer].push_back(time(layer, values));
+        total += seconds[layer].back();
+      }
+    }
+    return total;
+  }
+
   void set_tensors(const Graph& layer, graph::Executor& executor) const {
     for (const ValueId id : layer.used_tensors()) {
       const Value& value = layer.values[static_cast<size_t>(id)];
@@ -99,17 +168,105 @@ class Profile {
     }
   }
 
-  double time(const Graph& layer, graph::Executor& executor) {
+  // Runs a layer on `values`, what those before it left. They live as long as some layer needs them, as in one graph:
+  // their memory is what the next ones are written to.
+  double time(size_t number, Values& values) {
+    const Graph& layer = layers_.graphs[number];
+    graph::Executor& executor = executors_[number];
     for (const ValueId id : layer.inputs) {
-      executor.set(id, values_.at(id));
+      const auto input = inputs_.find(id);
+      executor.set(id, input == inputs_.end() ? values.at(id) : input->second);
+      if (last_use_.at(id) == number) {
+        values.erase(id);
+      }
     }
     const Clock::time_point start = Clock::now();
     executor.run();
     const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
     for (const graph::Output& output : layer.outputs) {
-      values_[output.value] = executor.get(output.value);
+      if (const auto use = last_use_.find(output.value); use != last_use_.end() && use->second > number) {
+        values[output.value] = executor.get(output.value);
+      }
+    }
+    executor.release_results();
+    for (const ValueId id : layer.inputs) {
+      executor.set(id, at::Tensor());
     }
     return seconds;
+  }
+
+  // Contiguous parts of about the same time, with what they receive.
+  std::vector<Part> make_parts(size_t count, const std::vector<double>& alone) {
+    const double all = std::accumulate(alone.begin(), alone.end(), 0.0);
+    std::vector<Part> parts(count);
+    Values values;
+    double sum = 0;
+    size_t layer = 0;
+    for (size_t i = 0; i < count; ++i) {
+      Part& part = parts[i];
+      const bool last = i + 1 == count;
+      const double share = all * static_cast<double>(i + 1) / static_cast<double>(count);
+      part.begin = layer;
+      part.received = values;
+      do {
+        sum += alone[layer];
+        time(layer++, values);
+      } while (layer + (count - i - 1) < alone.size() && (last || sum + alone[layer] / 2 < share));
+      part.end = layer;
+    }
+    return parts;
+  }
+
+  // All parts at the same time; returns how long that took.
+  double run_together(std::vector<Part>& parts) {
+    const Clock::time_point begin = Clock::now();
+    const int threads = at::get_num_threads();
+    std::latch start(std::ssize(parts));
+    std::atomic<size_t> unfinished = parts.size();
+    std::mutex mutex;
+    std::exception_ptr problem;
+    std::vector<std::thread> workers;
+    for (Part& part : parts) {
+      workers.emplace_back([&, this] {
+        start.arrive_and_wait();
+        try {
+          const c10::InferenceMode inference;
+          const kernels::ThreadsGuard guard(threads);
+          run_part(part, unfinished);
+        } catch (...) {
+          const std::lock_guard lock(mutex);
+          problem = std::current_exception();
+          unfinished = 0;
+        }
+      });
+    }
+    for (std::thread& worker : workers) {
+      worker.join();
+    }
+    if (problem) {
+      std::rethrow_exception(problem);
+    }
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+
+  // Again and again, until all parts were run often enough.
+  void run_part(Part& part, std::atomic<size_t>& unfinished) {
+    double total = 0;
+    bool finished = false;
+    for (int pass = 0; unfinished > 0; ++pass) {
+      Values values = part.received;
+      double seconds = 0;
+      for (size_t layer = part.begin; layer < part.end; ++layer) {
+        seconds += time(layer, values);
+      }
+      if (pass == 0 || finished) {  // the first one begins while others do not yet run
+        continue;
+      }
+      part.seconds.push_back(seconds);
+      total += seconds;
+      finished = pass >= kMostPasses || total >= kRoundSeconds;
+      unfinished -= finished ? 1 : 0;
+    }
   }
 
   // The time of each layer, divided among its nodes.
@@ -133,7 +290,10 @@ class Profile {
   graph::Dimensions sizes_;
   const LoadTensor& load_;
   partition::CutPoints points_;
-  std::map<ValueId, c10::IValue> values_;  // inputs, and what the layers so far left for others
+  partition::Stages layers_;
+  std::vector<graph::Executor> executors_;
+  Values inputs_;
+  std::map<ValueId, size_t> last_use_;  // layer
 };
 
 }  // namespace
@@ -172,14 +332,15 @@ graph::Dimensions dimensions_of(
   return known;
 }
 
-partition::Costs measure_costs(
+Profile measure_costs(
     const Graph& graph,
     const std::map<std::string, at::Tensor>& inputs,
     const graph::Dimensions& sizes,
-    const LoadTensor& load) {
+    const LoadTensor& load,
+    int ranks) {
   const graph::Dimensions known = partition::with_unknown(graph, dimensions_of(graph, inputs, sizes));
   try {
-    return Profile(graph, inputs, known, load).run();
+    return Profiler(graph, inputs, known, load).run(ranks);
   } catch (const Error& error) {
     throw Error(
         error.code() == ErrorCode::internal ? ErrorCode::usage : error.code(),

@@ -21,15 +21,22 @@ graph::Dimensions dimensions_of(
 /// A tensor for an input or state whose content does not matter; one number for an input that is a number.
 at::Tensor zeros(const graph::Value& value, const graph::Dimensions& sizes);
 
-/// What a graph costs by measurement: runs its layers one after the other with the threads of this process, some passes
-/// over all of them, so that the caches are as in earnest; takes each layer's best time and divides it among the
-/// layer's nodes as the cost model does. Transfers are the cost model's. `inputs`: an example; zeros of the named
-/// dimensions' sizes (16 where `sizes` has none) where it lacks one. Throws Error(usage) when the example cannot be
-/// run.
-partition::Costs measure_costs(
+/// What a graph costs by measurement.
+struct Profile {
+  partition::Costs costs;  ///< seconds; transfers are the cost model's
+  double together = 1;     ///< times the work of one rank that so many do at the same time
+};
+
+/// Runs the layers one after the other with the threads of this process, some passes over all of them, so that the
+/// caches and what is allocated are as in earnest; takes each layer's median and divides it among the layer's nodes as
+/// the cost model does. For several ranks then runs as many parts of the layers at the same time, each part again and
+/// again, and compares: they share cores, caches and memory. `inputs`: an example; zeros of the named dimensions'
+/// sizes (16 where `sizes` has none) where it lacks one. Throws Error(usage) when the example cannot be run.
+Profile measure_costs(
     const graph::Graph& graph,
     const std::map<std::string, at::Tensor>& inputs,
     const graph::Dimensions& sizes,
-    const LoadTensor& load);
+    const LoadTensor& load,
+    int ranks = 1);
 
 }  // namespace shardpipe::plan

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -51,33 +50,33 @@ partition::Rates measure_rates(at::ScalarType dtype, int threads, const std::opt
   for (int64_t bytes = 0; bytes < kWeightBytes; bytes += weight_bytes) {
     weights.push_back(at::full({kOut, kIn}, 0.01, dtype));
   }
-  // A core that is taken away only makes a product longer, so the least counts. The first round prepares the kernels.
   const auto multiply = [&](int64_t rows, size_t count) {
     const at::Tensor x = at::full({rows, kIn}, 0.5, dtype);
-    double least = std::numeric_limits<double>::infinity();
+    std::vector<double> seconds;
     for (int round = 0; round <= kRounds; ++round) {
       for (size_t i = 0; i < count; ++i) {
-        const double seconds = seconds_of([&] { product(x, weights[i], choice); });
-        least = round > 0 ? std::min(least, seconds) : least;
+        const double passed = seconds_of([&] { product(x, weights[i], choice); });
+        if (round > 0) {  // the first one prepares the kernels
+          seconds.push_back(passed);
+        }
       }
     }
-    return std::max(least, 1e-9);
+    return std::max(median(std::move(seconds)), 1e-9);
   };
   partition::Rates rates;
   rates.bytes_per_second = static_cast<double>(weight_bytes) / multiply(1, weights.size());
   rates.flops_per_second = static_cast<double>(2 * kManyRows * kOut * kIn) / multiply(kManyRows, kManyWeights);
   const at::Tensor small = at::full({kSmall}, 0.5, dtype);
-  double least = std::numeric_limits<double>::infinity();
+  std::vector<double> calls;
   for (int round = 0; round <= kRounds; ++round) {
-    const double seconds = seconds_of([&] {
+    calls.push_back(seconds_of([&] {
       at::Tensor x = small;
       for (int i = 0; i < kSmallOperators; ++i) {
         x = at::mul(x, small);
       }
-    });
-    least = std::min(least, seconds / kSmallOperators);
+    }));
   }
-  rates.node_seconds = least;
+  rates.node_seconds = median(std::move(calls)) / kSmallOperators;
   return rates;
 }
 
@@ -90,6 +89,12 @@ partition::Rates shared_rates(const partition::Rates& alone, const partition::Ra
   rates.flops_per_second = part(alone.flops_per_second, host.flops_per_second);
   rates.bytes_per_second = part(alone.bytes_per_second, host.bytes_per_second);
   return rates;
+}
+
+double median(std::vector<double> numbers) {
+  const auto middle = numbers.begin() + std::ssize(numbers) / 2;
+  std::nth_element(numbers.begin(), middle, numbers.end());
+  return *middle;
 }
 
 }  // namespace shardpipe::plan

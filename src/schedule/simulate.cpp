@@ -41,9 +41,9 @@ class Simulator {
     if (has_backwards_) {
       gradients_arrived_ = arrived_;
     }
-    for (const auto& [from, to] : edges) {
-      forward_time_.push_back(transfer(from, to, costs.forward_transfer));
-      backward_time_.push_back(transfer(from, to, costs.backward_transfer));
+    for (const std::pair<int, int>& edge : edges) {
+      forward_time_.push_back(transfer_of(schedule, costs, edge, false));
+      backward_time_.push_back(transfer_of(schedule, costs, edge, true));
     }
   }
 
@@ -75,36 +75,9 @@ class Simulator {
 
   int rank_of(int stage) const { return schedule_.rank_of_stage[static_cast<size_t>(stage)]; }
 
-  double transfer(int from, int to, const std::map<std::pair<int, int>, double>& own) const {
-    if (rank_of(from) == rank_of(to)) {
-      return 0;
-    }
-    const auto found = own.find({from, to});
-    return found == own.end() ? costs_.transfer : found->second;
-  }
-
   size_t slot(int edge, int microbatch) const {
     return static_cast<size_t>(edge) * static_cast<size_t>(schedule_.num_microbatches) +
            static_cast<size_t>(microbatch);
-  }
-
-  double duration(const Action& action) const {
-    if (costs_.duration) {
-      return costs_.duration(action);
-    }
-    const auto stage = static_cast<size_t>(action.stage);
-    switch (action.kind) {
-      case ActionKind::F:
-        return costs_.forward[stage];
-      case ActionKind::I:
-        return costs_.input_gradient[stage];
-      case ActionKind::W:
-        return costs_.weight_gradient[stage];
-      case ActionKind::B:
-        return costs_.input_gradient[stage] + costs_.weight_gradient[stage];
-      default:
-        return costs_.reduce_gradient.empty() ? 0 : costs_.reduce_gradient[stage];
-    }
   }
 
   // One more or one less pair on the rank from `time` on.
@@ -187,7 +160,7 @@ class Simulator {
     if (action.kind == ActionKind::F) {
       hold(rank, action, 1, clock_[rank]);
     }
-    const double takes = duration(action);
+    const double takes = duration_of(costs_, action);
     clock_[rank] += takes;
     result_.busy[rank] += takes;
     const bool frees =
@@ -235,6 +208,35 @@ Costs uniform_costs(int num_stages, double forward, double input_gradient, doubl
   costs.weight_gradient = all(weight_gradient);
   costs.transfer = transfer;
   return costs;
+}
+
+double duration_of(const Costs& costs, const Action& action) {
+  if (costs.duration) {
+    return costs.duration(action);
+  }
+  const auto stage = static_cast<size_t>(action.stage);
+  switch (action.kind) {
+    case ActionKind::F:
+      return costs.forward[stage];
+    case ActionKind::I:
+      return costs.input_gradient[stage];
+    case ActionKind::W:
+      return costs.weight_gradient[stage];
+    case ActionKind::B:
+      return costs.input_gradient[stage] + costs.weight_gradient[stage];
+    default:
+      return costs.reduce_gradient.empty() ? 0 : costs.reduce_gradient[stage];
+  }
+}
+
+double transfer_of(const Schedule& schedule, const Costs& costs, const std::pair<int, int>& edge, bool backward) {
+  const auto rank_of = [&](int stage) { return schedule.rank_of_stage[static_cast<size_t>(stage)]; };
+  if (rank_of(edge.first) == rank_of(edge.second)) {
+    return 0;
+  }
+  const auto& own = backward ? costs.backward_transfer : costs.forward_transfer;
+  const auto found = own.find(edge);
+  return found == own.end() ? costs.transfer : found->second;
 }
 
 Simulation simulate(const Schedule& lowered, const StageEdges& edges, const Costs& costs) {

@@ -30,6 +30,11 @@ struct Costs {
 /// The same for all stages.
 Costs uniform_costs(int num_stages, double forward, double input_gradient, double weight_gradient, double transfer = 0);
 
+/// Of a compute action or REDUCE_GRAD.
+double duration_of(const Costs& costs, const Action& action);
+/// Of an edge's values, or of their gradients; nothing within a rank.
+double transfer_of(const Schedule& schedule, const Costs& costs, const std::pair<int, int>& edge, bool backward);
+
 /// A compute action takes its time, a send none, a receive waits from `start` to `end`.
 struct TimedAction {
   Action action;

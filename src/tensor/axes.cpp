@@ -56,6 +56,7 @@ const std::map<std::string_view, AxisRule>& rules() {
       {"aten::matmul", matmul_axes},
       {"aten::baddbmm", baddbmm_axes},
       {"aten::embedding", embedding_axes},
+      {"aten::cross_entropy_loss", cross_entropy_axes},
       {"aten::conv1d", convolution_axes},
       {"aten::conv2d", convolution_axes},
       {"aten::conv3d", convolution_axes},

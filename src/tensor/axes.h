@@ -25,6 +25,7 @@ struct OpAxis {
   std::map<size_t, Track> operands;  ///< by place among Graph::operands(node)
   std::map<size_t, Track> results;   ///< by place among node.results
   bool sums = false;                 ///< has results without a track
+  bool whole_results = false;        ///< those are no summands but whole: the operator's local form talks to the parts
   /// Keys and values, and the dimension of their heads, where there are fewer than parts: those of a part's queries are
   /// one head, which several parts have.
   std::map<size_t, int> grouped;

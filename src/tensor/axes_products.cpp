@@ -189,4 +189,22 @@ std::vector<OpAxis> convolution_axes(const OpView& op) {
   return axes;
 }
 
+// x [classes] or [rows, classes, ..] with class numbers: see cross_entropy.h.
+std::vector<OpAxis> cross_entropy_axes(const OpView& op) {
+  const Shape* x = op.shape(0);
+  const Shape* target = op.shape(1);
+  if (x == nullptr || target == nullptr || x->empty() || target->size() + 1 != x->size() || !op.is_none(2) ||
+      op.number(5, 1) != 0) {
+    return {};
+  }
+  OpAxis axis;
+  const int dim = x->size() == 1 ? 0 : 1;
+  if (!(*x)[static_cast<size_t>(dim)].is_constant()) {
+    return {};
+  }
+  axis.operands[0] = {dim, {(*x)[static_cast<size_t>(dim)].constant()}};
+  axis.whole_results = true;
+  return {axis};
+}
+
 }  // namespace shardpipe::tensor

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "tensor/cross_entropy.h"
 #include "tensor/placement.h"
 
 namespace shardpipe::tensor {
@@ -20,17 +21,9 @@ using torch::autograd::variable_list;
 
 thread_local std::map<std::string, AxisGroup*, std::less<>> groups;
 
-AxisGroup& group_of(std::string_view axis) {
-  const auto at = groups.find(axis);
-  if (at == groups.end() || at->second == nullptr) {
-    throw_internal("a collective operator over the axis \"{}\" is called outside of it", axis);
-  }
-  return *at->second;
-}
-
 at::Tensor reduced(const at::Tensor& x, std::string_view axis) {
   at::Tensor sum = x.clone(at::MemoryFormat::Contiguous);
-  group_of(axis).all_reduce(sum);
+  axis_group(axis).all_reduce(sum);
   return sum;
 }
 
@@ -39,7 +32,7 @@ Shard shard_of(int64_t dim, at::IntArrayRef blocks, at::IntArrayRef units) {
 }
 
 at::Tensor gathered(const at::Tensor& x, const Shard& shard, std::string_view axis) {
-  AxisGroup& group = group_of(axis);
+  AxisGroup& group = axis_group(axis);
   const int64_t extent = shard.whole(x.size(shard.dim), group.part());
   std::vector<at::Tensor> pieces;
   for (int part = 0; part < group.parts(); ++part) {
@@ -52,7 +45,7 @@ at::Tensor gathered(const at::Tensor& x, const Shard& shard, std::string_view ax
 }
 
 at::Tensor piece(const at::Tensor& x, const Shard& shard, std::string_view axis) {
-  return take(x, shard, group_of(axis).part());
+  return take(x, shard, axis_group(axis).part());
 }
 
 // Each operator on plain tensors, and with its gradient.
@@ -157,7 +150,7 @@ at::Tensor embedding_part(
     at::IntArrayRef units,
     int64_t padding_idx,
     std::string_view axis) {
-  const int64_t first = Shard{0, {rows}, units.vec()}.begin(rows, group_of(axis).part());
+  const int64_t first = Shard{0, {rows}, units.vec()}.begin(rows, axis_group(axis).part());
   const at::Tensor local = indices - first;
   const at::Tensor elsewhere = local.lt(0).logical_or_(local.ge(weight.size(0)));
   const int64_t padding = padding_idx - first;
@@ -168,6 +161,14 @@ at::Tensor embedding_part(
 }
 
 }  // namespace
+
+AxisGroup& axis_group(std::string_view axis) {
+  const auto at = groups.find(axis);
+  if (at == groups.end() || at->second == nullptr) {
+    throw_internal("a collective operator over the axis \"{}\" is called outside of it", axis);
+  }
+  return *at->second;
+}
 
 AxisScope::AxisScope(std::string axis, AxisGroup& group)
     : axis_(std::move(axis)), before_(std::exchange(groups[axis_], &group)) {}
@@ -186,6 +187,12 @@ void register_collectives() {
     definitions.def(
         "embedding_part(Tensor weight, Tensor indices, int rows, int[] units, int padding_idx, str axis) -> Tensor");
     definitions.impl("embedding_part", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, embedding_part));
+    definitions.def(
+        "cross_entropy_part(Tensor x, Tensor target, int classes, int[] units, int reduction, int ignore_index, str "
+        "axis) "
+        "-> Tensor");
+    definitions.impl(
+        "cross_entropy_part", torch::dispatch(c10::DispatchKey::CompositeImplicitAutograd, cross_entropy_part));
     static torch::Library plain(
         torch::Library::IMPL, "shardpipe", c10::DispatchKey::CompositeExplicitAutograd, __FILE__, __LINE__);
     plain.impl("all_reduce", all_reduce);

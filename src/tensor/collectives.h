@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace shardpipe::tensor {
@@ -37,6 +38,9 @@ class AxisScope {
   AxisGroup* before_;
 };
 
+/// The group of this thread for an axis. Throws Error(internal) without an AxisScope of it.
+AxisGroup& axis_group(std::string_view axis);
+
 /// Registers, under the namespace `shardpipe`, with gradients (x is whole or one part's piece or summand of a whole):
 ///   all_reduce(Tensor x, str axis) -> Tensor
 ///     the sum of the parts' summands; its gradient goes to each summand as it is
@@ -49,6 +53,8 @@ class AxisScope {
 ///   embedding_part(Tensor weight, Tensor indices, int rows, int[] units, int padding_idx, str axis) -> Tensor
 ///     rows of a table of so many, of which this part holds its piece; zero for those of others. padding_idx as in
 ///     aten::embedding
+///   cross_entropy_part(Tensor x, Tensor target, int classes, int[] units, int reduction, int ignore_index, str axis)
+///     -> Tensor: see cross_entropy.h
 /// Without an AxisScope of the axis they throw Error(internal). Further calls do nothing; safe from several threads.
 void register_collectives();
 

@@ -140,6 +140,13 @@ void LocalForm::emit(Node node, const std::vector<ValueId>& operands, bool sums)
     const ValueId x = times(operands[1], alpha);
     node.op = graph::find_operator("aten::mm");
     node.arguments = {Argument::value(x), Argument::value(operands[2])};
+  } else if (is("aten::cross_entropy_loss")) {
+    const Shard& classes = operands_.at(0);
+    node.op = graph::find_operator("shardpipe::cross_entropy_part");
+    node.arguments = {node.arguments[0],          node.arguments[1], c10::IValue(classes.blocks[0]),
+                      c10::IValue(classes.units), node.arguments[3], node.arguments[4],
+                      c10::IValue(kAxis)};
+    part_.note("cross_entropy", node.results[0], false);
   } else if (is("aten::embedding") && sums) {
     const Shard& rows = operands_.at(0);
     node.op = graph::find_operator("shardpipe::embedding_part");

@@ -70,6 +70,7 @@ std::vector<OpAxis> matmul_axes(const OpView& op);
 std::vector<OpAxis> baddbmm_axes(const OpView& op);
 std::vector<OpAxis> embedding_axes(const OpView& op);
 std::vector<OpAxis> convolution_axes(const OpView& op);
+std::vector<OpAxis> cross_entropy_axes(const OpView& op);
 
 std::vector<OpAxis> attention_axes(const OpView& op);
 std::vector<OpAxis> cached_attention_axes(const OpView& op);

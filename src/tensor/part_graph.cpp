@@ -410,7 +410,7 @@ void PartGraph::emit_divided(
     const auto at = results.find(r);
     if (at != results.end()) {
       set_piece(node.results[r], at->second);
-    } else {
+    } else if (!axis.whole_results) {
       lays_[index(node.results[r])].kind = Lay::Kind::sum;
     }
   }

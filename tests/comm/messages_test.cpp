@@ -36,6 +36,12 @@ TEST(Messages, GroupsFollowTheMesh) {
   expect_done({"launch", "2", "groups", "1", "1", "2"}, 2);
 }
 
+TEST(Messages, Collectives) {
+  for (const int ranks : {1, 2, 3, 4}) {
+    expect_done({"launch", std::to_string(ranks), "collectives"}, ranks);
+  }
+}
+
 TEST(Messages, LayoutAndWorldDisagree) {
   Process process(player({"launch", "2", "groups", "2", "1", "2"}));
   EXPECT_EQ(process.wait(), 2);

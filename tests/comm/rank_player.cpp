@@ -1,9 +1,10 @@
 // One rank of a test job, or its launcher:
 //   rank_player launch N [--master H:P] [--nnodes M --node-rank R] SCENARIO ARGUMENTS...   starts N of itself as ranks
-//   rank_player SCENARIO ARGUMENTS...           is one rank; SHARDPIPE_TEST_TIMEOUT_MS sets the world's timeout
+//   rank_player SCENARIO ARGUMENTS...           is one rank; SHARDPIPE_TEST_{TIMEOUT_MS,TRANSPORT} set the world's options
 #include "comm/rank_player.h"
 
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "comm/group_body.h"
 #include "comm/launcher.h"
 
 namespace shardpipe::comm::player {
@@ -209,6 +211,45 @@ void groups(World& world, const Arguments& arguments) {
   std::printf("local %d of %d\n", world.local_rank(), world.local_world_size());
 }
 
+/// Collectives of all ranks, of the axes of a mesh, and of lists of ranks in any order.
+void collectives(World& world, const Arguments& arguments) {
+  at::set_num_threads(1);
+  test::check_group(world.group());
+  test::check_mixture(world.group(), 100, 7);
+  const int size = world.size();
+  if (size % 2 == 0) {
+    world.create_groups(mesh::Mesh(size / 2, 1, 2));
+    for (const mesh::Axis axis : {mesh::Axis::tp, mesh::Axis::pp, mesh::Axis::dp}) {
+      test::check_mixture(world.group(axis), 20, 11);
+    }
+  }
+  std::vector<int> backwards(size);
+  std::iota(backwards.rbegin(), backwards.rend(), 0);
+  const Group group = world.group(backwards);
+  if (group.rank() != size - 1 - world.rank() || group.ranks() != backwards) {
+    throw_internal("group of ranks in reverse order: rank {} is {}", world.rank(), group.rank());
+  }
+  test::check_mixture(group, 20, 13);
+  if (size > 1 && world.rank() < 2) {
+    test::check_mixture(world.group({0, 1}), 20, 17);
+  }
+  test::check_mixture(world.group({world.rank()}), 5, 19);
+  std::printf("transport %s\n", world.group().transport().c_str());
+  for (const std::vector<int>& wrong : {std::vector<int>{}, {world.rank(), world.rank()}, {world.rank(), size}}) {
+    try {
+      world.group(wrong);
+      throw_internal("a wrong list of ranks was taken for a group");
+    } catch (const Error& error) {
+      if (error.message().find("is no group of rank") == std::string::npos) {
+        throw;
+      }
+    }
+  }
+  if (!arguments.empty() && world.group().transport() != arguments[0]) {
+    throw_internal("the transport is {}, expected {}", world.group().transport(), arguments[0]);
+  }
+}
+
 /// Works for ever: messages around the ring in both directions, of a size that fills the sockets.
 void ring(World& world, const Arguments& arguments) {
   const int64_t numel = arguments.empty() ? 40'000 : std::stoll(arguments[0]);
@@ -314,6 +355,7 @@ const std::map<std::string, std::function<void(World&, const Arguments&)>> kScen
     {"orders", orders},
     {"broadcasts", broadcasts},
     {"groups", groups},
+    {"collectives", collectives},
     {"ring", ring},
     {"misbehave", misbehave},
     {"stays", stays},
@@ -331,6 +373,9 @@ WorldOptions world_options() {
   }
   if (const char* limit = std::getenv("SHARDPIPE_TEST_HEARTBEAT_MS")) {
     options.heartbeat_limit = milliseconds(std::atoi(limit));
+  }
+  if (const char* transport = std::getenv("SHARDPIPE_TEST_TRANSPORT")) {
+    options.transport = transport_choice(transport);
   }
   return options;
 }

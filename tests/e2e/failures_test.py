@@ -100,7 +100,7 @@ class Failures(unittest.TestCase):
         time.sleep(3)
         os.kill(pids[1], signal.SIGSTOP)
         try:
-            self.expect_end(job, 60, 4, r"rank 1 |rank 0: action 0F0 all_\w+ over tp \(stage 0, microbatch 0, from rank 1\)")
+            self.expect_end(job, 60, 4, r"rank 1 |rank 0: action 0F0 \(stage 0, microbatch 0, waiting for rank 1 in all_\w+")
         finally:
             for pid in cli.processes_of(self.MARK):
                 os.kill(pid, signal.SIGKILL)

@@ -57,16 +57,17 @@ Forecast seconds_of_products(const std::string& step, int microbatches) {
   forecast.steps = [step, microbatches](const Plan& plan) {
     return std::vector<Step>{{step, std::min(microbatches, plan.layout.pp), 1, {}, {{"n", 3}}}};
   };
-  forecast.costs = [](const Step&, int, int) {
+  forecast.costs = [](const Step&, int pp, int) {
     const graph::Graph graph = four_layers().graph;
-    partition::Costs costs{{}, std::vector<double>(graph.nodes.size() + 1, 0)};
+    StepCosts costs{{{}, std::vector<double>(graph.nodes.size() + 1, 0)}, static_cast<double>(pp)};
     for (const graph::Node& node : graph.nodes) {
-      costs.compute.push_back(node.op_name() == "aten::linear" ? 1 : 0);
+      costs.nodes.compute.push_back(node.op_name() == "aten::linear" ? 1 : 0);
     }
     return costs;
   };
-  forecast.rates = [](int, int) {
+  forecast.rates = [](int) {
     partition::Rates rates;
+    rates.bytes_per_second = 192;
     rates.message_seconds = 0;
     rates.transfer_bytes_per_second = 96;
     return rates;
@@ -149,6 +150,46 @@ TEST(Explain, LanesOfADecodeStepOverlapWithTheNext) {
   EXPECT_DOUBLE_EQ(two.bubble, 1 - 8 / (2 * 4.5));
 }
 
+TEST(Explain, RanksShareTheHost) {
+  Forecast forecast = seconds_of_products("forward", 2);
+  // Together they do no more than one: only the message is hidden.
+  forecast.costs = [costs = forecast.costs](const Step& step, int pp, int threads) {
+    StepCosts made = costs(step, pp, threads);
+    made.together = 1;
+    return made;
+  };
+  const StepReport forward = explain(make(2), forecast).steps[0];
+  EXPECT_DOUBLE_EQ(forward.step_s, 8);
+  EXPECT_DOUBLE_EQ(forward.together, 1);
+  EXPECT_DOUBLE_EQ(forward.bubble, 0.5);
+  forecast.steps = seconds_of_products("decode", 2).steps;
+  EXPECT_NEAR(explain(make(2), forecast).steps[0].step_s, 8, 1e-9);
+}
+
+TEST(Explain, CountsTheChoiceOfTokensAndTheWayOfTheOutputs) {
+  Forecast forecast = seconds_of_products("decode", 1);
+  forecast.steps = [steps = forecast.steps](const Plan& plan) {
+    std::vector<Step> made = steps(plan);
+    made[0].choice_s = 0.25;
+    return made;
+  };
+  EXPECT_DOUBLE_EQ(explain(make(1), forecast).steps[0].step_s, 4 + 0.25);
+  EXPECT_DOUBLE_EQ(explain(make(2), forecast).steps[0].step_s, 2 + 0.5 + 2 + 0.25);
+
+  // y is [3, 4] float32, 48 bytes a microbatch: of two 0.5 s to join, of two from another rank 1 s to send.
+  forecast = seconds_of_products("forward", 2);
+  const auto with_outputs = [&](int pp) {
+    forecast.steps = [pp](const Plan&) {
+      Step step{"forward", pp, 1, {}, {{"n", 3}}};
+      step.joins_outputs = true;
+      return std::vector<Step>{step};
+    };
+    return explain(make(pp), forecast).steps[0].step_s;
+  };
+  EXPECT_DOUBLE_EQ(with_outputs(1), 4);
+  EXPECT_DOUBLE_EQ(with_outputs(2), 6.5 + 2 * 96 / 192.0 + 96 / 96.0);
+}
+
 TEST(Explain, LayersAddUpToTheStages) {
   const Explanation e = explain(make(2), seconds_of_products("forward", 1));
   std::vector<std::string> names;
@@ -180,9 +221,9 @@ TEST(Explain, SaysWhenFewerRanksAreFaster) {
   EXPECT_THAT(to_text(e), HasSubstr(e.remark));
   EXPECT_EQ(to_json(e)["remark"], e.remark);
   // With eight times the threads each rank is as fast as the pipeline is long: nothing to say.
-  forecast.costs = [costs = forecast.costs](const Step& step, int threads, int active) {
-    partition::Costs made = costs(step, threads, active);
-    for (double& seconds : made.compute) {
+  forecast.costs = [costs = forecast.costs](const Step& step, int pp, int threads) {
+    StepCosts made = costs(step, pp, threads);
+    for (double& seconds : made.nodes.compute) {
       seconds *= threads;
     }
     return made;

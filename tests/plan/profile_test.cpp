@@ -38,9 +38,9 @@ TEST(Profile, TimesEachLayer) {
   const graph::Graph graph = layers(3, 40);
   std::vector<std::string> loaded;
   const partition::Costs costs = measure_costs(graph, {}, {{"n", 256}}, [&](const graph::Value& value) {
-    loaded.push_back(value.name);
-    return at::rand({64, 64}) / 64;
-  });
+                                   loaded.push_back(value.name);
+                                   return at::rand({64, 64}) / 64;
+                                 }).costs;
   EXPECT_EQ(loaded.size(), 5U);
   ASSERT_EQ(costs.compute.size(), graph.nodes.size());
   double light = 0;
@@ -76,7 +76,19 @@ TEST(Profile, SeesWhatTheModelDoesNot) {
     return std::accumulate(middle, costs.compute.end(), 0.0) / std::accumulate(costs.compute.begin(), middle, 0.0);
   };
   EXPECT_NEAR(ratio(partition::cost_model(graph, dimensions_of(graph, inputs))), 1, 1e-6);
-  EXPECT_GT(ratio(measure_costs(graph, inputs, {}, load)), 2) << "digamma takes 20 times as long as neg";
+  EXPECT_GT(ratio(measure_costs(graph, inputs, {}, load).costs), 2) << "digamma takes 20 times as long as neg";
+}
+
+TEST(Profile, RunsPartsOfTheLayersAtTheSameTime) {
+  const graph::Graph graph = layers(3, 8);
+  const auto load = [](const graph::Value&) { return at::rand({64, 64}) / 64; };
+  EXPECT_EQ(measure_costs(graph, {}, {{"n", 64}}, load).together, 1);
+  for (const int ranks : {2, 3, 5, 9}) {
+    const Profile profile = measure_costs(graph, {}, {{"n", 64}}, load, ranks);
+    EXPECT_GE(profile.together, 1) << ranks;
+    EXPECT_LE(profile.together, std::min(ranks, 5)) << "there are five layers";
+    EXPECT_GT(profile.costs.compute[0], 0);
+  }
 }
 
 TEST(Profile, DimensionsFollowFromTheExample) {

@@ -133,6 +133,26 @@ TEST(Programs, Images) {
   }
 }
 
+// A vocabulary in pieces from the table to the loss: nobody has all logits.
+TEST(Programs, CrossEntropyOfPieces) {
+  for (const int64_t reduction : {0, 1, 2}) {
+    const Graph graph =
+        trace_program({kBatch, 6, 24}, {{"head.weight", {1001, 24}}}, [&](const at::Tensor& x, const Weights& w) {
+          const at::Tensor logits = at::linear(x, w.at("head.weight")).slice(1, 0, -1).flatten(0, 1);
+          // Of some rows the class is ignored.
+          const at::Tensor target = (x.slice(1, 1).select(2, 3) * 500 + 500).to(at::kLong).flatten();
+          const at::Tensor some = target.masked_fill(target.remainder(3).eq(0), -100);
+          return at::cross_entropy_loss(logits, some, {}, reduction);
+        });
+    for (const int parts : {2, 3}) {
+      const tensor::Sharded sharded = test::expect_same(graph, {{"batch", 3}}, parts, true);
+      EXPECT_EQ(sharded.shards.size(), 1U);
+      EXPECT_EQ(test::count(sharded, "cross_entropy", false), 1);
+      EXPECT_EQ(test::count(sharded, "all_gather", false), 0);
+    }
+  }
+}
+
 // An MLP whose user wants the reverse of the usual pairs, and other ways.
 TEST(Programs, PlansOfTheUsers) {
   const Graph graph = trace_program(

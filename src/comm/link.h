@@ -1,0 +1,20 @@
+#pragma once
+
+#include "comm/transport.h"
+
+namespace shardpipe::comm {
+
+/// What a message between two ranks of this host takes.
+struct Link {
+  double message_seconds = 0;   ///< from the send of a few bytes to the end of their receive
+  double bytes_per_second = 0;  ///< of a large one after that
+};
+
+/// Times messages there and back between the two ranks of a group, each run by a thread of this process: some 50 ms,
+/// medians.
+Link measure_link(const Transport& rank0, const Transport& rank1);
+
+/// The same over connections of its own, such as ranks of one host have. Throws Error(rank) where they cannot be made.
+Link measure_link();
+
+}  // namespace shardpipe::comm
