@@ -47,6 +47,12 @@ void check_options(const Manifest& manifest, const std::filesystem::path& folder
   compare("--cuts", fmt::format("{}", fmt::join(asked.cuts, ",")), "", fmt::format("{}", fmt::join(there.cuts, ",")));
   compare("--profile", asked.profile, false, there.profile);
   compare("--kernels", options.kernels, PlanOptions().kernels, manifest.kernels);
+  if (!asked.tp_plan.empty() && asked.tp_plan != there.tp_plan) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("--tp-plan contradicts the artefact {}, which was compiled with other pins", folder.string()),
+        "leave the option out, or compile the model again");
+  }
   if (asked.chunks < 0) {
     throw_usage("--chunks is {}, must be at least 1", asked.chunks);
   }

@@ -2,10 +2,14 @@
 
 import copy
 import json
+import pathlib
+import tempfile
 import unittest
 
 import torch
-from safetensors.torch import load_file
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import generate_test
 import shardpipe_cli as cli
@@ -139,7 +143,109 @@ class Run(ExportedTest):
 
     def test_plan_tells_of_all_ranks(self):
         _, out, _, _ = cli.run("plan", "--model", self.root / "mlp.pt2", *options(2, 2, 2), "--json", check=0)
-        self.assertEqual({key: json.loads(out)["layout"][key] for key in ("pp", "tp", "dp")}, {"pp": 2, "tp": 2, "dp": 2})
+        plan = json.loads(out)
+        self.assertEqual({key: plan["layout"][key] for key in ("pp", "tp", "dp")}, {"pp": 2, "tp": 2, "dp": 2})
+        self.assertEqual([(rank["pp"], rank["dp"], rank["tp"]) for rank in plan["ranks"][:3]], [(0, 0, 0), (0, 0, 1), (0, 1, 0)])
+
+
+class Artefact(unittest.TestCase):
+    """A tiny llama of 9 query and 3 key heads, compiled for a mesh."""
+
+    @classmethod
+    def setUpClass(cls):
+        temporary = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(temporary.cleanup)
+        cls.root = pathlib.Path(temporary.name)
+        torch.manual_seed(3)
+        config = transformers.LlamaConfig(
+            vocab_size=640, hidden_size=288, intermediate_size=768, num_hidden_layers=4, num_attention_heads=9,
+            num_key_value_heads=3, max_position_embeddings=64)
+        transformers.LlamaForCausalLM(config).save_pretrained(cls.root / "llama")
+        save_file({"input_ids": torch.randint(640, (3, 7))}, cls.root / "ids.safetensors")
+
+    def generate(self, model, *arguments):
+        answer = cli.generate(
+            model, "--input-ids", self.root / "ids.safetensors", "--max-new-tokens", 6, "--logprobs", "--threads", 1, *arguments)
+        return answer["outputs"], answer["ranks"]
+
+    def test_answers_as_the_model(self):
+        whole, _ = self.generate(self.root / "llama")
+        for pp, tp, dp in ((1, 2, 1), (2, 3, 1), (1, 2, 2), (2, 2, 2)):
+            with self.subTest(pp=pp, tp=tp, dp=dp):
+                made = self.root / f"made-{pp}{tp}{dp}"
+                cli.run("compile", "--model", self.root / "llama", "--output", made, *options(pp, tp, dp), check=0)
+                outputs, ranks = self.generate(made)
+                expected, held = self.generate(self.root / "llama", *options(pp, tp, dp))
+                self.assertEqual(outputs, expected)
+                self.assertEqual([rank["parameter_bytes"] for rank in ranks], [rank["parameter_bytes"] for rank in held])
+                self.assertEqual([one["token_ids"] for one in outputs], [one["token_ids"] for one in whole])
+                for rank in ranks:
+                    with safe_open(made / f"weights/rank-{rank['rank']}.safetensors", "pt") as file:
+                        sizes = sum(file.get_tensor(n).nbytes for n in file.keys() if not n.startswith("__gap."))
+                    self.assertLessEqual(rank["parameter_bytes"], sizes)
+                    self.assertLess(sizes, rank["parameter_bytes"] + 10000)  # buffers
+        pins = self.root / "pins.json"
+        pins.write_text('{"model.layers.*.mlp.up_proj": "colwise"}')
+        status, _, err, _ = cli.run(
+            "generate", "--model", self.root / "made-121", "--input-ids", self.root / "ids.safetensors", "--tp-plan", pins)
+        self.assertEqual(status, 2)
+        self.assertRegex(err, r"--tp-plan contradicts the artefact .*compiled with other pins")
+
+    def test_pins(self):
+        """The pairing of PyTorch's and Hugging Face's plans, its reverse, and one that matches nothing."""
+        whole, ranks = self.generate(self.root / "llama")
+        mlp = "model.layers.*.mlp."
+        plans = [
+            {f"{mlp}gate_proj": "colwise", f"{mlp}up_proj": "colwise", f"{mlp}down_proj": "rowwise", "lm_head": "vocab"},
+            {f"{mlp}gate_proj": "rowwise", f"{mlp}up_proj": "rowwise", f"{mlp}down_proj": "colwise"},
+            {f"{mlp}*": "replicate", "model.layers.*.self_attn.q_proj": {"style": "colwise", "gather_output": True},
+             "model.layers.*.self_attn.o_proj": {"style": "rowwise", "input_is_parallel": False}},
+        ]  # fmt: skip
+        for plan in plans:
+            with self.subTest(plan=plan):
+                file = self.root / "plan.json"
+                file.write_text(json.dumps(plan))
+                outputs, parts = self.generate(self.root / "llama", "--tp", 2, "--tp-plan", file)
+                self.assertEqual([one["token_ids"] for one in outputs], [one["token_ids"] for one in whole])
+                self.assertLess(parts[0]["parameter_bytes"], ranks[0]["parameter_bytes"])
+        file.write_text('{"nothing.*": "colwise"}')
+        status, _, err, _ = cli.run(
+            "generate", "--model", self.root / "llama", "--input-ids", self.root / "ids.safetensors", "--tp", 2, "--tp-plan", file)
+        self.assertEqual(status, 2, err)
+        self.assertIn("nothing.*", err)
+
+    def test_plan_shows_what_lies_where(self):
+        _, out, _, _ = cli.run("plan", "--model", self.root / "llama", *options(2, 2, 1), "--json", check=0)
+        plan = json.loads(out)
+        model = transformers.AutoModelForCausalLM.from_pretrained(self.root / "llama")
+        self.assertEqual(plan["parameters"], sum(value.numel() for value in model.parameters()))
+        shapes = {name: list(value.shape) for name, value in model.named_parameters()}
+        self.assertEqual({weight["name"]: weight["shape"] for weight in plan["weights"]}, shapes)
+        for weight in plan["weights"]:
+            whole = 4 * torch.Size(weight["shape"]).numel()
+            if weight["placement"] == "sharded":
+                self.assertEqual(sum(weight["extents"]), weight["shape"][weight["dim"]])
+                self.assertEqual(sum(weight["bytes"]), whole)
+            else:
+                self.assertEqual(weight["bytes"], [whole, whole])
+                self.assertTrue(len(weight["shape"]) == 1 or weight["reason"], weight)
+        _, ranks = self.generate(self.root / "llama", *options(2, 2, 1))
+        self.assertEqual([rank["parameter_bytes"] for rank in plan["ranks"]], [rank["parameter_bytes"] for rank in ranks])
+        self.assertTrue(all(one["steps"]["decode"]["bytes"] > 0 for one in plan["collectives"]))
+        _, out, _, _ = cli.run("plan", "--model", self.root / "llama", *options(2, 2, 1), check=0)
+        self.assertRegex(out, r"How --tp 2 divides the weights")
+        self.assertRegex(out, r"4 x +model\.layers\.\*\.mlp\.down_proj\.weight +\[288, 768\] +dimension 1: 384 \+ 384")
+        self.assertRegex(out, r"x +all_reduce")
+
+    def test_verify(self):
+        replicas = ["--model", self.root / "llama", "--dp", 2, "--pp", 2, "--json", "--threads", 1]
+        _, out, _, _ = cli.run("verify", *replicas, check=0)
+        self.assertTrue(json.loads(out)["equal"])
+        _, out, _, _ = cli.run("verify", *replicas, "--input-ids", self.root / "ids.safetensors", check=0)
+        self.assertTrue(json.loads(out)["equal"])
+        status, _, err, _ = cli.run("verify", "--model", self.root / "llama", "--tp", 2)
+        self.assertEqual(status, 2)
+        self.assertRegex(err, r"--tp 2: verify compares stages and replicas, not yet what tp divides")
 
 
 if __name__ == "__main__":
