@@ -164,6 +164,10 @@ void print_stats(const Json& json) {
     double wait = 0;
     int64_t bytes = 0;
     const Json& steps = rank["steps"];
+    if (steps.empty()) {
+      fmt::print(stderr, "{:>5} {:>12}\n", rank["rank"].get<int>(), "idle");
+      continue;
+    }
     for (size_t i = 1; i < steps.size(); ++i) {
       compute += steps[i]["compute_s"].get<double>();
       wait += steps[i]["wait_s"].get<double>();

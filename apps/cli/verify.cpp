@@ -84,7 +84,7 @@ Verification verify_batch(
   if (first && options.inputs.empty()) {
     const LayoutOptions& made = plan.layout();
     // Uneven: one microbatch has a row more.
-    const int64_t rows = 2 * static_cast<int64_t>(std::max(made.chunks, made.pp)) + 1;
+    const int64_t rows = made.dp * (2 * static_cast<int64_t>(std::max(made.chunks, made.pp)) + 1);
     inputs = example_inputs(plan, model, options.rows > 0 ? options.rows : rows, options.seed);
   }
   Engine engine(plan, world);

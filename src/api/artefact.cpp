@@ -71,7 +71,7 @@ plan::Plan read_plan(
   if (options.layout.chunks > 0) {
     plan.layout.chunks = options.layout.chunks;
   }
-  partition::check_memory(plan.graph, plan.cuts, plan.stages_by_rank(), options.layout.memory_bytes);
+  plan.check_memory(options.layout.memory_bytes);
   return plan;
 }
 

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "graph/verify.h"
 #include "kernels/fuse.h"
 #include "schedule/builders.h"
@@ -160,17 +161,31 @@ std::vector<tensor::PinRule> pin_rules(const LayoutOptions& layout) {
   return rules;
 }
 
-// Divides the plan's graph over the axis tp.
-void divide(Plan& plan, bool gradients) {
-  tensor::Sharded sharded = tensor::shard(plan.graph, {plan.layout.tp, gradients, pin_rules(plan.layout)});
-  if (sharded.shards.empty() && !sharded.replicated.empty() && plan.layout.tp_plan.empty()) {
-    const auto& [name, reason] = *sharded.replicated.begin();
+// Nothing can be divided into more parts than it has elements in a row.
+void check_width(const graph::Graph& graph, int parts) {
+  int64_t widest = 0;
+  for (const graph::ValueId id : graph.used_tensors()) {
+    const graph::Value& value = graph.values[static_cast<size_t>(id)];
+    if (value.kind == graph::ValueKind::parameter && value.shape) {
+      for (const int64_t extent : graph::evaluate(*value.shape, {})) {
+        widest = std::max(widest, extent);
+      }
+    }
+  }
+  if (parts > widest) {
     throw Error(
         ErrorCode::usage,
-        fmt::format(
-            "--tp {} is wider than anything to shard: nothing of the model can be divided ({}: {})", plan.layout.tp,
-            name, reason),
+        fmt::format("--tp {} is wider than anything to shard: no dimension of a weight is above {}", parts, widest),
         "use a smaller --tp, or --pp and --dp");
+  }
+}
+
+// Divides the plan's graph over the axis tp.
+void divide(Plan& plan, bool gradients) {
+  check_width(plan.graph, plan.layout.tp);
+  tensor::Sharded sharded = tensor::shard(plan.graph, {plan.layout.tp, gradients, pin_rules(plan.layout)});
+  if (sharded.shards.empty()) {
+    log_warning("--tp {}: nothing is divided, every rank of tp computes all of its stage", plan.layout.tp);
   }
   plan.shards = std::move(sharded.shards);
   plan.replicated = std::move(sharded.replicated);
@@ -210,6 +225,13 @@ std::optional<graph::Shape> Plan::whole_shape(const graph::Value& value) const {
     extent = divided->second.whole(extent.evaluate({}), part);
   }
   return shape;
+}
+
+void Plan::check_memory(int64_t limit) const {
+  partition::check_memory(graph, cuts, stages_by_rank(), limit);
+  for (const graph::Graph& other : parts) {
+    partition::check_memory(other, cuts, stages_by_rank(), limit);
+  }
 }
 
 schedule::StageEdges Plan::stage_edges() const {
@@ -371,7 +393,7 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
   check_same_program(plan.parts);
   explain_stages(plan.layout, [&] {
     plan.cuts = cut_points(plan, options, costs);
-    partition::check_memory(plan.graph, plan.cuts, plan.stages_by_rank(), plan.layout.memory_bytes);
+    plan.check_memory(plan.layout.memory_bytes);
     plan.stages = partition::cut(plan.graph, plan.cuts);
   });
   schedule::validate(plan.schedule(plan.default_microbatches(), options.gradients), plan.stage_edges());

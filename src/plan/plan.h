@@ -97,6 +97,8 @@ struct Plan {
   /// Compute and communication actions of one step, backwards too where asked for. Throws Error(usage) when the
   /// schedule cannot have so many microbatches.
   schedule::Schedule schedule(int microbatches, bool backward) const;
+  /// Throws Error(usage) where a rank holds more than so many bytes (0 = no limit).
+  void check_memory(int64_t limit) const;
   /// Bytes of the parameters that the stages hold together, a tied one once.
   int64_t parameter_bytes(const std::vector<int>& of_stages) const;
 };

@@ -406,8 +406,14 @@ BatchRequest check_batch(
   BatchRequest request = request_batch(plan, inputs, options);
   const auto pairs = std::max(1, static_cast<int>(plan.stage_edges().size()));
   const int most = (comm::Transport::kMaxTag - kFirstBatchTag) / (2 * pairs);
-  if (request.microbatches() > most) {
-    throw_usage("--chunks is {}, must be at most {} with these cuts", request.microbatches(), most);
+  const int own = request.by_replica.front();  // no other replica has more
+  if (own > most) {
+    throw_usage("--chunks is {}, must be at most {} with these cuts", own, most);
+  }
+  for (const int microbatches : std::set<int>(request.by_replica.begin(), request.by_replica.end())) {
+    if (microbatches > 0) {
+      plan.schedule(microbatches, !options.loss.empty());  // refuses numbers that the schedule cannot have
+    }
   }
   for (const int microbatch : {0, request.microbatches() - 1}) {
     std::map<std::string, at::Tensor> checked;

@@ -5,8 +5,10 @@
 #include <c10/core/InferenceMode.h>
 
 #include <chrono>
+#include <optional>
 
 #include "base/error.h"
+#include "runtime/axis_group.h"
 
 namespace shardpipe::runtime {
 namespace {
@@ -22,10 +24,10 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 Seat seat_of(comm::World& world) {
-  const comm::Transport& tp = world.transport(mesh::Axis::tp);
+  const comm::Group& tp = world.group(mesh::Axis::tp);
   return {
       world.rank(), world.transport(mesh::Axis::pp), &world.monitor(), world.transport(),
-      tp.size() > 1 ? std::make_shared<MessageGroup>(tp) : nullptr};
+      tp.size() > 1 ? std::make_shared<RankGroup>(tp, world.monitor()) : nullptr};
 }
 
 Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
@@ -35,9 +37,6 @@ Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
       weights_(plan_, std::move(tensors)),
       stages_(plan_.stages_of_rank(rank())) {
   plan_.select_part(at_.tp);
-  if (seat_.tp) {
-    tp_.emplace(seat_.tp, plan_.mesh().group(seat_.rank, mesh::Axis::tp), monitor());
-  }
   at::set_num_threads(plan_.threads);
   find_neighbours();
   load_weights();
@@ -249,9 +248,6 @@ template <typename F>
 void Engine::run_action(const Action& action, F execute) {
   const std::string name = to_string(action);
   monitor().begin_action(name, place(action));
-  if (tp_) {
-    tp_->set_action(name, place(action));
-  }
   try {
     execute();
   } catch (...) {
@@ -268,8 +264,8 @@ void Engine::run_action(const Action& action, F execute) {
 StepStats Engine::run(const std::vector<Action>& actions, TokenDriver& driver) {
   const c10::InferenceMode inference;
   std::optional<tensor::AxisScope> scope;
-  if (tp_) {
-    scope.emplace("tp", *tp_);
+  if (seat_.tp) {
+    scope.emplace("tp", *seat_.tp);
   }
   StepStats stats;
   for (const Action& action : actions) {
@@ -283,8 +279,8 @@ StepStats Engine::run(const std::vector<Action>& actions, TokenDriver& driver) {
 StepStats Engine::run(const std::vector<Action>& actions, BatchDriver& driver) {
   const c10::AutoGradMode no_grad(false);
   std::optional<tensor::AxisScope> scope;
-  if (tp_) {
-    scope.emplace("tp", *tp_);
+  if (seat_.tp) {
+    scope.emplace("tp", *seat_.tp);
   }
   StepStats stats;
   for (const Action& action : actions) {

@@ -4,19 +4,18 @@
 
 #include <map>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "comm/transport.h"
 #include "comm/world.h"
 #include "plan/plan.h"
-#include "runtime/axis_group.h"
 #include "runtime/batch_stage.h"
 #include "runtime/driver.h"
 #include "runtime/token_stage.h"
 #include "runtime/weights.h"
 #include "schedule/action.h"
 #include "shardpipe/options.h"
+#include "tensor/collectives.h"
 
 namespace shardpipe::runtime {
 
@@ -111,7 +110,6 @@ class Engine {
   Seat seat_;
   plan::Plan plan_;
   mesh::Coordinates at_;
-  std::optional<WatchedGroup> tp_;
   Weights weights_;
   std::vector<int> stages_;                       // of this rank
   std::map<int, Neighbours> neighbours_;          // by stage

@@ -53,7 +53,7 @@ class Generate(generate_test.DemoModel):
             "generate", "--model", self.folder, *self.prompts([1, 3]), "--max-new-tokens", self.NEW, "--dp", 3, "--stats", "--threads", 1)
         self.assertEqual(status, 0, err)
         self.assertEqual(out, "".join(self.tokenizer.decode(self.expected[row], skip_special_tokens=True) + "\n" for row in (1, 3)))
-        self.assertIn("decode", err)
+        self.assertRegex(err, r"\n +2 +idle\n")
 
 
 class Run(ExportedTest):
@@ -121,6 +121,7 @@ class Run(ExportedTest):
         cases = [
             (2, r"--tp is 0, must be 1 to", ["--tp", 0]),
             (2, r"--dp is 0, must be 1 to", ["--dp", 0]),
+            (2, r"--tp 17 is wider than anything to shard: no dimension of a weight is above 16", ["--tp", 17]),
             (2, r"--tp-plan pins what --tp divides, and --tp is 1", ["--tp-plan", plan], '{"layers.0": "colwise"}'),
             (3, r"nowhere\.json", ["--tp", 2, "--tp-plan", self.root / "nowhere.json"]),
             (3, r"plan\.json must hold one JSON object", ["--tp", 2, "--tp-plan", plan], "[]"),

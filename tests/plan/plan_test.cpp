@@ -116,9 +116,9 @@ Plan uneven() {
     const std::string text = fmt::format(
         "shardpipe-graph 1\ndimension n\ninput %0 \"x\": float32[n, 4]\n"
         "parameter %1 \"a\": float32[{0}, 4]\nparameter %2 \"b\": float32[4, 4]\n"
-        "#0 %3: float32[n, {0}] = aten::linear(%0, %1, none)\n"
-        "#1 %4: float32[n, 4] = shardpipe::all_gather(%3, 1, ints[4], ints[3, 1], \"tp\")\n"
-        "#2 %5: float32[n, 4] = aten::linear(%4, %2, none)\noutput \"y\" %5\n",
+        "#0 %3: float32[n, {0}] = aten::linear(%0, %1, none) in \"m\"\n"
+        "#1 %4: float32[n, 4] = shardpipe::all_gather(%3, 1, ints[4], ints[3, 1], \"tp\") in \"m\"\n"
+        "#2 %5: float32[n, 4] = aten::linear(%4, %2, none) in \"m\"\noutput \"y\" %5\n",
         columns);
     plan.parts.push_back(graph::parse(text, "uneven"));
   }
@@ -238,6 +238,8 @@ TEST(Plan, RefusesLayoutsBeforeAnythingIsLoaded) {
       {[](PlanOptions& o) { o.layout.profile = true; }, "--profile measures what --split balanced balances"},
       {[](PlanOptions& o) { o.layout.pp = 0; }, "--pp is 0"},
       {[](PlanOptions& o) { o.layout.tp = 0; }, "--tp is 0"},
+      {[](PlanOptions& o) { o.layout.tp = 5; },
+       "--tp 5 is wider than anything to shard: no dimension of a weight is above 4"},
       {[](PlanOptions& o) { o.layout.dp = 0; }, "--dp is 0"},
       {[](PlanOptions& o) { o.layout.tp_plan["layers.*"] = {}; }, "--tp-plan pins what --tp divides, and --tp is 1"},
       {[](PlanOptions& o) { o.layout.chunks = -1; }, "--chunks is -1"},

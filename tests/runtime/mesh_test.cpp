@@ -37,17 +37,17 @@ graph::Graph part_graph(int64_t hidden, bool divided) {
   text += fmt::format("parameter %4 \"w2\": float32[4, {}]\n", hidden);
   text += fmt::format("parameter %5 \"b1\": float32[{}]\n", hidden);
   text += "parameter %6 \"b2\": float32[4]\n";
-  text += "#0 %10: float32[n, 4] = aten::linear(%0, %2, none)\n";
-  text += divided ? "#1 %11: float32[n, 4] = shardpipe::enter(%10, \"tp\")\n"
-                  : "#1 %11: float32[n, 4] = aten::alias(%10)\n";
-  text += fmt::format("#2 %12: float32[n, {}] = aten::linear(%11, %3, %5)\n", hidden);
-  text += fmt::format("#3 %13: float32[n, {}] = aten::tanh(%12)\n", hidden);
-  text += "#4 %14: float32[n, 4] = aten::linear(%13, %4, none)\n";
-  text += divided ? "#5 %15: float32[n, 4] = shardpipe::all_reduce(%14, \"tp\")\n"
-                  : "#5 %15: float32[n, 4] = aten::alias(%14)\n";
-  text += "#6 %16: float32[n, 4] = aten::add.Tensor(%15, %6, 1)\n";
-  text += "#7 %17: float32[n, 4] = aten::add.Tensor(%16, %10, 1)\n";
-  text += "#8 %18: float32[] = aten::cross_entropy_loss(%17, %1, none, 1, -100, 0.0)\n";
+  text += "#0 %10: float32[n, 4] = aten::linear(%0, %2, none) in \"m\"\n";
+  text += divided ? "#1 %11: float32[n, 4] = shardpipe::enter(%10, \"tp\") in \"m\"\n"
+                  : "#1 %11: float32[n, 4] = aten::alias(%10) in \"m\"\n";
+  text += fmt::format("#2 %12: float32[n, {}] = aten::linear(%11, %3, %5) in \"m\"\n", hidden);
+  text += fmt::format("#3 %13: float32[n, {}] = aten::tanh(%12) in \"m\"\n", hidden);
+  text += "#4 %14: float32[n, 4] = aten::linear(%13, %4, none) in \"m\"\n";
+  text += divided ? "#5 %15: float32[n, 4] = shardpipe::all_reduce(%14, \"tp\") in \"m\"\n"
+                  : "#5 %15: float32[n, 4] = aten::alias(%14) in \"m\"\n";
+  text += "#6 %16: float32[n, 4] = aten::add.Tensor(%15, %6, 1) in \"m\"\n";
+  text += "#7 %17: float32[n, 4] = aten::add.Tensor(%16, %10, 1) in \"m\"\n";
+  text += "#8 %18: float32[] = aten::cross_entropy_loss(%17, %1, none, 1, -100, 0.0) in \"m\"\n";
   text += "output \"h\" %17\noutput \"loss\" %18\n";
   graph::Graph graph = graph::parse(text, "test");
   graph::verify(graph, "test");
@@ -222,12 +222,12 @@ TEST(Mesh, StatesAreGatheredAndScattered) {
         fmt::format(
             "shardpipe-graph 1\ndimension n\ninput %0 \"x\": float32[n, 4]\nparameter %1 \"w1\": float32[{0}, 4]\n"
             "state %2 \"mean\": float32[{0}]\nstate %3 \"count\": float32[4]\n"
-            "#0 %4: float32[n, {0}] = aten::linear(%0, %1, none)\n"
-            "#1 %5: float32[{0}] = aten::sum.dim_IntList(%4, ints[0], false, none)\n"
-            "#2 %6: float32[{0}] = aten::add_.Tensor(%2, %5, 1)\n"
-            "#3 %7: float32[4] = aten::sum.dim_IntList(%0, ints[0], false, none)\n"
-            "#4 %8: float32[4] = aten::add_.Tensor(%3, %7, 1)\n"
-            "#5 %9: float32[n, 6] = shardpipe::all_gather(%4, 1, ints[6], ints[2, 1], \"tp\")\n"
+            "#0 %4: float32[n, {0}] = aten::linear(%0, %1, none) in \"m\"\n"
+            "#1 %5: float32[{0}] = aten::sum.dim_IntList(%4, ints[0], false, none) in \"m\"\n"
+            "#2 %6: float32[{0}] = aten::add_.Tensor(%2, %5, 1) in \"m\"\n"
+            "#3 %7: float32[4] = aten::sum.dim_IntList(%0, ints[0], false, none) in \"m\"\n"
+            "#4 %8: float32[4] = aten::add_.Tensor(%3, %7, 1) in \"m\"\n"
+            "#5 %9: float32[n, 6] = shardpipe::all_gather(%4, 1, ints[6], ints[2, 1], \"tp\") in \"m\"\n"
             "output \"h\" %9\n",
             hidden),
         "test"));

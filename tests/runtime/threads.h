@@ -15,8 +15,10 @@
 #include <vector>
 
 #include "base/error.h"
+#include "comm/message_group.h"
 #include "comm/monitor.h"
 #include "comm/transport.h"
+#include "runtime/axis_group.h"
 #include "runtime/engine.h"
 
 namespace shardpipe::test {
@@ -166,7 +168,11 @@ inline void run_stages(
     runtime::Engine engine(
         plan,
         {network.rank(), along(mesh::Axis::pp), &monitor, network.transport(all_ranks(mesh.world_size()), 0),
-         tp.size() > 1 ? std::make_shared<runtime::MessageGroup>(tp) : nullptr},
+         tp.size() > 1
+             ? std::make_shared<runtime::RankGroup>(
+                   comm::Group(std::make_shared<comm::MessageGroup>(tp, "threads"), tp.ranks(), tp.rank(), nullptr),
+                   monitor)
+             : nullptr},
         tensors);
     body(engine);
   });
