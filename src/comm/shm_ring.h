@@ -104,11 +104,14 @@ class ShmRingReader {
     return false;
   }
 
-  /// Gives the room of a record with so many bytes after it back. True when the sender waits for room and must be told.
+  /// Gives the room of a record with so many bytes after it back. True when the sender waits for room and must be told:
+  /// whoever empties the ring will be told so in time.
   bool pop(uint64_t following) {
     read_ += (sizeof(ShmRecord) + following + kShmLine - 1) / kShmLine * kShmLine;
     ring_->read.store(read_, std::memory_order_seq_cst);
+    // Half of the ring at once: the sender may have to be woken for it.
     return ring_->sender_waits.load(std::memory_order_seq_cst) != 0 &&
+           ring_->written.load(std::memory_order_relaxed) - read_ <= ShmRing::kBytes / 2 &&
            ring_->sender_waits.exchange(0, std::memory_order_seq_cst) != 0;
   }
 

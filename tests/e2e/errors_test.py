@@ -134,7 +134,8 @@ class BadInput(unittest.TestCase):
         for option in (["--tp", 2], ["--dp", 2], ["--tp-plan", "x.json"]):
             self.refuse(2, r"not in this version", *self.generate(self.good, *option))
         self.refuse(2, r"--device \"cuda\"", *self.generate(self.good, "--device", "cuda"))
-        self.refuse(2, r"--transport \"shm\"", *self.generate(self.good, "--transport", "shm"))
+        self.refuse(2, r"--transport nccl needs CUDA", *self.generate(self.good, "--transport", "nccl"))
+        self.refuse(2, r"--transport is \"tcp\", must be auto", *self.generate(self.good, "--transport", "tcp"))
         self.refuse(2, r"--dtype \"int8\"", *self.generate(self.good, "--dtype", "int8"))
         self.refuse(2, r"--split \"odd\"", *self.generate(self.good, "--split", "odd"))
         self.refuse(2, r"--schedule \"gpipe\" is not known.*fill-drain, 1f1b", *self.generate(self.good, "--schedule", "gpipe"))
