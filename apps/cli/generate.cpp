@@ -230,7 +230,7 @@ int generate_command(Options& options, const Invocation& invocation) {
     return launch_ranks(options.run, invocation);
   }
   std::signal(SIGPIPE, SIG_IGN);
-  World world = World::from_environment(options.run.timeout_s);
+  World world = World::from_environment(options.run.timeout_s, options.run.transport);
   const bool first = world.rank() == 0;
   const Model model = open_model(options.run, "", first);
   const std::string folder = options.tokenizer.empty() ? options.run.model : options.tokenizer;

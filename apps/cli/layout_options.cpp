@@ -50,7 +50,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
       ->group("Run")
       ->check(CLI::PositiveNumber);
   app.add_option("--kernels", options.plan.kernels, "auto, or reference: PyTorch's own operators")->group("Run");
-  app.add_option("--transport", options.transport, "auto or gloo")->group("Run");
+  app.add_option("--transport", options.transport, "between ranks: auto (shared memory on one host), gloo or shm")
+      ->group("Run");
   app.add_option("--timeout", options.timeout_s, "seconds that the ranks may take to meet, and one action may last")
       ->group("Run");
   app.add_flag("--verify-files", options.verify_files, "of an artefact: check the content of its weights too")
@@ -124,11 +125,7 @@ void check(RunOptions& options) {
   if (options.device != "cpu") {
     throw Error(ErrorCode::usage, fmt::format("--device \"{}\" is not in this version", options.device), "use cpu");
   }
-  if (options.transport != "auto" && options.transport != "gloo") {
-    throw Error(
-        ErrorCode::usage, fmt::format("--transport \"{}\" is not in this version", options.transport),
-        "use auto or gloo");
-  }
+  check_transport(options.transport);
   if (!(options.timeout_s > 0)) {
     throw_usage("--timeout is {} s, must be above 0", options.timeout_s);
   }

@@ -149,7 +149,7 @@ int verify_command(Options& options, const Invocation& invocation) {
     return launch_ranks(options.run, invocation);
   }
   std::signal(SIGPIPE, SIG_IGN);
-  World world = World::from_environment(options.run.timeout_s);
+  World world = World::from_environment(options.run.timeout_s, options.run.transport);
   const Model model = open_model(options.run, options.weights, world.rank() == 0);
   std::optional<Model> reference;
   if (!options.reference.empty()) {

@@ -30,6 +30,18 @@ TransportChoice transport_choice(const std::string& name) {
   throw_usage("--transport is \"{}\", must be auto, gloo, shm or nccl", name);
 }
 
+std::vector<std::string> available_transports() {
+  std::vector<std::string> names = {"gloo"};
+  try {
+    const ShmSegment segment = ShmGroup::make_segment(2);
+    ShmSegment::attach(segment.name());
+    names.insert(names.begin(), "shm");
+  } catch (const std::exception& error) {
+    log_info("no shared memory: {}", error.what());
+  }
+  return names;
+}
+
 Connections::Connections(
     const Store& store,
     std::shared_ptr<Monitor> monitor,
@@ -83,7 +95,7 @@ Connection Connections::connect(const std::vector<int>& ranks) {
       for (const int member : ranks) {
         names.push_back(fmt::format("rank {} on {}", member, meeting_.places[static_cast<size_t>(member)].name));
       }
-      why = fmt::format("its ranks are not on one host: {}", fmt::join(names, "; "));
+      why = fmt::format("they are not on one host: {}", fmt::join(names, "; "));
     }
     if (choice_ == TransportChoice::shm) {
       throw Error(

@@ -24,12 +24,15 @@ enum class TransportChoice {
 };
 /// "auto", "gloo", "shm". Throws Error(usage) for other names, and for "nccl", which this build does not have.
 TransportChoice transport_choice(const std::string& name);
+/// What works on this machine: "shm" where memory can be shared, "gloo".
+std::vector<std::string> available_transports();
 
 // Tags of transports that share the connections of the same ranks lie in ranges of their own.
 inline constexpr int kTagRange = Transport::kMaxTag + 1;
 inline constexpr int kBytesTags = kTagRange;
 inline constexpr int kGroupTags = 2 * kTagRange;
-inline constexpr int kAxisTags = 3 * kTagRange;  ///< of the first axis; one range each
+inline constexpr int kAxisTags = 3 * kTagRange;  ///< of the first of three axes; one range each
+inline constexpr int kC10dTags = 6 * kTagRange;
 
 /// The ranks of one list connected with each other.
 struct Connection {

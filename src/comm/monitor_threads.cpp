@@ -225,7 +225,7 @@ void Monitor::State::watch_action() {
   add("microbatch", place.microbatch);
   add("from rank", place.from);
   add("to rank", place.to);
-  if (waiting && waiting->place.from >= 0) {
+  if (waiting && waiting->place.from >= 0 && waiting->place.from != place.from) {
     where += fmt::format(
         "{}waiting for rank {}{}", where.empty() ? "" : ", ", waiting->place.from,
         waiting->text == running->text ? std::string() : " in " + waiting->text);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <fstream>
 #include <new>
-#include <random>
 #include <stdexcept>
 #include <thread>
 
@@ -18,9 +17,7 @@ namespace shardpipe::comm {
 
 ShmSegment ShmGroup::make_segment(int num_ranks) {
   ShmSegment segment = ShmSegment::create(ShmLayout(num_ranks).bytes());
-  std::random_device random;
   auto* header = new (segment.data()) ShmHeader;
-  header->cookie = uint64_t{random()} << 32 | random();
   header->num_ranks = static_cast<uint32_t>(num_ranks);
   header->magic = ShmHeader::kMagic;
   return segment;
@@ -33,9 +30,7 @@ ShmGroup::ShmGroup(ShmSegment segment, Seat seat)
       segment_.bytes() != layout_.bytes()) {
     throw std::runtime_error("the shared memory is not that of this group");
   }
-  cookie_ = header.cookie;
   member(rank()).process = this_process();
-  member(rank()).probe = reinterpret_cast<uint64_t>(&cookie_);
 }
 
 namespace {

@@ -100,7 +100,6 @@ class ShmGroup {
   ShmSegment segment_;
   ShmLayout layout_;
   Seat seat_;
-  uint64_t cookie_ = 0;  ///< where ShmRank::probe points to
 };
 
 /// Whether each of the ranks of this host has a core: counts those that this process may use and may fill.

@@ -17,14 +17,12 @@ inline constexpr size_t kShmLine = 64;  ///< a cache line: what one rank writes 
 struct alignas(kShmLine) ShmHeader {
   static constexpr uint64_t kMagic = 0x3153444d48535053;  ///< "SPSHMDS1"
   uint64_t magic = 0;
-  uint64_t cookie = 0;  ///< random: tells this segment from all others
   uint32_t num_ranks = 0;
 };
 
-/// One rank's own words. `process` and `probe` are set while it attaches.
+/// One rank's own words. `process` is set while it attaches.
 struct ShmRank {
   ProcessIdentity process;
-  uint64_t probe = 0;  ///< address in that process of a copy of the cookie: may others read its memory?
 
   alignas(kShmLine) FutexWord bell;       ///< its compute thread sleeps here in wait for messages
   alignas(kShmLine) FutexWord comm_bell;  ///< its communication thread sleeps here
@@ -52,7 +50,8 @@ struct alignas(kShmLine) ShmCall {
 
 /// Messages from one rank to one other: a ring of records.
 struct ShmRing {
-  static constexpr uint64_t kBytes = 256 * 1024;
+  static constexpr uint64_t kBytes = 1024 * 1024;
+  static constexpr uint64_t kHotBytes = 64 * 1024;     ///< small messages, one at a time, stay in these: in the cache
   alignas(kShmLine) std::atomic<uint64_t> written{0};  ///< bytes since the beginning, by the sender
   alignas(kShmLine) std::atomic<uint64_t> read{0};     ///< bytes since the beginning, by the receiver
   /// The sender has more than fits: to be told when there is room.

@@ -63,7 +63,6 @@ struct ShmArrival {
   uint64_t bytes = 0;
   std::unique_ptr<char[]> data;  ///< nullptr: a large one, still in the sender
   uint64_t id = 0;
-  uint64_t address = 0;
 };
 
 }  // namespace shardpipe::comm

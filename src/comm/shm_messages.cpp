@@ -1,8 +1,5 @@
 #include "comm/shm_messages.h"
 
-#include <sys/uio.h>
-
-#include <cerrno>
 #include <cstring>
 
 #include "base/error.h"
@@ -13,7 +10,6 @@ ShmMessages::ShmMessages(std::shared_ptr<ShmGroup> group) : group_(std::move(gro
   const int size = group_->size();
   const int rank = group_->rank();
   const ShmLayout& layout = group_->layout();
-  may_read_.assign(static_cast<size_t>(size), kUnknown);
   peers_.resize(static_cast<size_t>(size));
   for (int peer = 0; peer < size; ++peer) {
     if (peer != rank) {
@@ -53,9 +49,6 @@ ShmMessages::~ShmMessages() {
         message->release();
       }
     }
-  }
-  for (const Read& read : reads_) {
-    read.message->release();
   }
   for (ShmMessage* message : free_) {
     delete message;
@@ -98,9 +91,6 @@ MessageHandle ShmMessages::isend(const at::Tensor& tensor, int dst, int tag) {
   {
     const std::lock_guard lock(mutex_);
     Peer& peer = *peers_[static_cast<size_t>(dst)];
-    if (!peer.outgoing.empty()) {
-      send_kept(dst);
-    }
     if (record.kind == ShmRecord::kEager) {
       if (peer.outgoing.empty() && write(dst, record, tensor.const_data_ptr(), bytes)) {
         return handle;
@@ -113,7 +103,6 @@ MessageHandle ShmMessages::isend(const at::Tensor& tensor, int dst, int tag) {
       ShmMessage* message = take_message(tensor, true, dst, tag);
       handle = MessageHandle(message);
       record.id = message->id = next_id_++;
-      record.address = reinterpret_cast<uint64_t>(tensor.const_data_ptr());
       message->retain();
       peer.offered.emplace(record.id, message);
       write_or_keep(dst, record);
@@ -138,7 +127,7 @@ MessageHandle ShmMessages::irecv(const at::Tensor& out, int src, int tag) {
         message->arrived_bytes = it->bytes;
         if (it->data == nullptr && it->bytes == out.nbytes() && it->bytes > 0) {
           message->retain();
-          take_large(message, {ShmRecord::kOffer, static_cast<uint32_t>(tag), it->bytes, it->id, it->address});
+          ask(message, it->id);
         } else {
           if (it->bytes == out.nbytes() && it->bytes > 0) {
             std::memcpy(out.mutable_data_ptr(), it->data.get(), it->bytes);
@@ -159,13 +148,8 @@ MessageHandle ShmMessages::irecv(const at::Tensor& out, int src, int tag) {
 }
 
 void ShmMessages::look() {
-  {
-    const std::lock_guard lock(mutex_);
-    look_at_all();
-  }
-  if (has_reads_.load(std::memory_order_acquire)) {
-    read_offered();
-  }
+  const std::lock_guard lock(mutex_);
+  look_at_all();
 }
 
 void ShmMessages::wait(ShmMessage& message) {
@@ -196,7 +180,6 @@ void ShmMessages::wait(ShmMessage& message) {
 
 void ShmMessages::flush() {
   ShmRank& own = group_->member(group_->rank());
-  const auto pending = [](const Peer& peer) { return !peer.outgoing.empty() || !peer.offered.empty(); };
   own.waiting.store(1, std::memory_order_seq_cst);
   group_->wait(
       own.bell, "flush",
@@ -207,14 +190,14 @@ void ShmMessages::flush() {
       },
       [&](int r) {
         const std::lock_guard lock(mutex_);
-        return pending(*peers_[static_cast<size_t>(r)]);
+        return peers_[static_cast<size_t>(r)]->sending();
       });
   own.waiting.store(0, std::memory_order_seq_cst);
 }
 
 bool ShmMessages::idle() const {
   for (const std::unique_ptr<Peer>& peer : peers_) {
-    if (peer && (!peer->outgoing.empty() || !peer->offered.empty())) {
+    if (peer && peer->sending()) {
       return false;
     }
   }
@@ -258,7 +241,7 @@ void ShmMessages::arrive(int src, const ShmRecord& record, const char* data) {
       const bool small = record.kind == ShmRecord::kEager;
       ShmMessage* message = peer.posted[bucket(tag)].take(tag);
       if (message == nullptr) {
-        ShmArrival arrival{tag, record.bytes, nullptr, record.id, record.address};
+        ShmArrival arrival{tag, record.bytes, nullptr, record.id};
         if (small && record.bytes > 0) {
           arrival.data = std::make_unique_for_overwrite<char[]>(record.bytes);
           std::memcpy(arrival.data.get(), data, record.bytes);
@@ -275,23 +258,15 @@ void ShmMessages::arrive(int src, const ShmRecord& record, const char* data) {
         }
         complete(message);
       } else {
-        take_large(message, record);
+        ask(message, record.id);
       }
       return;
     }
-    case ShmRecord::kTaken:
     case ShmRecord::kAsk: {
       const auto found = peer.offered.find(record.id);
-      if (found == peer.offered.end()) {
-        return;
-      }
-      if (record.kind == ShmRecord::kTaken) {
-        ShmMessage* message = found->second;
+      if (found != peer.offered.end()) {
+        peer.in_parts.push(found->second);  // with the reference
         peer.offered.erase(found);
-        complete(message);
-      } else {
-        found->second->retain();
-        peer.in_parts.push(found->second);
       }
       return;
     }
@@ -301,7 +276,7 @@ void ShmMessages::arrive(int src, const ShmRecord& record, const char* data) {
         return;
       }
       ShmMessage* message = found->second;
-      std::memcpy(static_cast<char*>(message->tensor.mutable_data_ptr()) + record.address, data, record.bytes);
+      std::memcpy(static_cast<char*>(message->tensor.mutable_data_ptr()) + record.offset, data, record.bytes);
       message->moved += record.bytes;
       if (message->moved == message->tensor.nbytes()) {
         peer.asked.erase(found);
@@ -314,15 +289,9 @@ void ShmMessages::arrive(int src, const ShmRecord& record, const char* data) {
   }
 }
 
-void ShmMessages::take_large(ShmMessage* message, const ShmRecord& record) {
-  if (may_read_[static_cast<size_t>(message->peer)] != kNo) {
-    reads_.push_back({message, record});
-    has_reads_.store(true, std::memory_order_release);
-    return;
-  }
-  message->id = record.id;
-  peers_[static_cast<size_t>(message->peer)]->asked.emplace(record.id, message);
-  write_or_keep(message->peer, {.kind = ShmRecord::kAsk, .id = record.id});
+void ShmMessages::ask(ShmMessage* message, uint64_t id) {
+  peers_[static_cast<size_t>(message->peer)]->asked.emplace(id, message);
+  write_or_keep(message->peer, {.kind = ShmRecord::kAsk, .id = id});
 }
 
 /// Takes the reference that the queue held.
@@ -369,81 +338,22 @@ void ShmMessages::send_kept(int dst) {
     while (!peer.in_parts.empty() && !full) {
       ShmMessage* message = peer.in_parts.front();
       const uint64_t total = message->tensor.nbytes();
-      const uint64_t bytes = std::min(total - message->moved, kEagerBytes);
+      const uint64_t bytes = std::min(total - message->moved, kPartBytes);
       full = !write(
-          dst, {.kind = ShmRecord::kBytes, .bytes = bytes, .id = message->id, .address = message->moved},
+          dst, {.kind = ShmRecord::kBytes, .bytes = bytes, .id = message->id, .offset = message->moved},
           static_cast<const char*>(message->tensor.const_data_ptr()) + message->moved, bytes);
       if (!full) {
         message->moved += bytes;
         if (message->moved == total) {
           peer.in_parts.pop();
-          peer.offered.erase(message->id);
-          message->release();  // that of `offered`
           complete(message);
         }
       }
     }
-    if (!full || peer.writer.await_room(kEagerBytes)) {
+    if (!full || peer.writer.await_room(kPartBytes)) {
       return;
     }
   }
-}
-
-void ShmMessages::read_offered() {
-  while (true) {
-    Read read;
-    {
-      const std::lock_guard lock(mutex_);
-      if (reads_.empty()) {
-        has_reads_.store(false, std::memory_order_release);
-        return;
-      }
-      read = reads_.front();
-      reads_.pop_front();
-    }
-    const bool arrived = read_from(read);
-    const std::lock_guard lock(mutex_);
-    if (arrived) {
-      write_or_keep(read.message->peer, {.kind = ShmRecord::kTaken, .id = read.record.id});
-      complete(read.message);
-    } else {
-      may_read_[static_cast<size_t>(read.message->peer)] = kNo;
-      take_large(read.message, read.record);
-    }
-  }
-}
-
-namespace {
-
-/// Copies from another process's memory. False when the system forbids it.
-bool read_memory(pid_t pid, uint64_t from, void* to, uint64_t bytes) {
-  for (uint64_t at = 0; at < bytes;) {
-    const iovec local{static_cast<char*>(to) + at, bytes - at};
-    const iovec remote{reinterpret_cast<char*>(from) + at, bytes - at};
-    const ssize_t got = ::process_vm_readv(pid, &local, 1, &remote, 1, 0);
-    if (got <= 0) {
-      return false;
-    }
-    at += static_cast<uint64_t>(got);
-  }
-  return true;
-}
-
-}  // namespace
-
-bool ShmMessages::read_from(const Read& read) {
-  const ShmRank& sender = group_->member(read.message->peer);
-  std::atomic_ref<char> may_read(may_read_[static_cast<size_t>(read.message->peer)]);
-  if (may_read.load(std::memory_order_relaxed) == kUnknown) {
-    uint64_t cookie = 0;
-    const bool readable = read_memory(sender.process.pid, sender.probe, &cookie, sizeof(cookie));
-    if (!readable || cookie != group_->at<ShmHeader>(0).cookie) {
-      return false;
-    }
-    may_read.store(kYes, std::memory_order_relaxed);
-  }
-  return read_memory(
-      sender.process.pid, read.record.address, read.message->tensor.mutable_data_ptr(), read.record.bytes);
 }
 
 /// Wakes a rank that sleeps in wait for messages; for what is `large` its communication thread while it computes.

@@ -4,6 +4,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "comm/shm_group.h"
 #include "comm/shm_message.h"
@@ -13,17 +14,18 @@ namespace shardpipe::comm {
 
 /// Messages through shared memory.
 ///
-/// Small ones are copied into the ring between the two ranks, and with that they have left; the receiver copies them
-/// out when it next looks. Of large ones the ring carries an offer: the receiver reads them straight out of the
-/// sender's memory (one copy), or, where the system forbids that, asks for them and gets them through the ring in
-/// parts.
+/// Most are copied into the ring between the two ranks, and with that they have left; the receiver copies them out when
+/// it next looks. Of large ones the ring first carries an offer; the receiver asks for them once it has where to put
+/// them, and gets them in parts, which both copy at the same time. (To read straight out of the sender's memory, with
+/// process_vm_readv, is one copy less, took twice the time, and is forbidden on many systems.)
 ///
 /// Everyone who calls looks what has come. Where a large message needs attention while the compute thread computes, a
 /// communication thread, which sleeps otherwise, gives it; it is started with the first large message.
 class ShmMessages final : public TransportBackend {
  public:
   /// Messages of more bytes are large.
-  static constexpr uint64_t kEagerBytes = 16 * 1024;
+  static constexpr uint64_t kEagerBytes = ShmRingWriter::kMaxBytes;
+  static constexpr uint64_t kPartBytes = 64 * 1024;
 
   explicit ShmMessages(std::shared_ptr<ShmGroup> group);
   /// After Monitor::end_waits().
@@ -33,9 +35,6 @@ class ShmMessages final : public TransportBackend {
   MessageHandle irecv(const at::Tensor& out, int src, int tag) override;
   /// Returns when everything sent has left. Throws Error(rank).
   void flush();
-
-  /// Large messages go in parts even where the receiver may read the sender's memory: for tests.
-  void forbid_reading() { may_read_.assign(may_read_.size(), kNo); }
 
  private:
   friend class ShmMessage;
@@ -50,19 +49,15 @@ class ShmMessages final : public TransportBackend {
     ShmRingReader reader;
     std::deque<Outgoing> outgoing;            ///< what did not fit, in order
     ShmQueue in_parts;                        ///< sends whose bytes were asked for
-    std::map<uint64_t, ShmMessage*> offered;  ///< large sends by id, with a reference
-    std::map<uint64_t, ShmMessage*> asked;    ///< large receives that come in parts, with a reference
+    std::map<uint64_t, ShmMessage*> offered;  ///< large sends by id, each with a reference
+    std::map<uint64_t, ShmMessage*> asked;    ///< large receives by id, likewise
     ShmQueue posted[16];                      ///< receives by tag
     std::deque<ShmArrival> arrived[16];
+
+    bool sending() const { return !outgoing.empty() || !offered.empty() || !in_parts.empty(); }
   };
   static constexpr size_t kBuckets = 16;
   static size_t bucket(int tag) { return static_cast<uint32_t>(tag) * 2654435769U >> 28; }
-
-  /// A large message to be read from the sender.
-  struct Read {
-    ShmMessage* message = nullptr;
-    ShmRecord record;
-  };
 
   ShmMessage* take_message(const at::Tensor& tensor, bool is_send, int peer, int tag);
   void put_message(ShmMessage* message);
@@ -76,13 +71,10 @@ class ShmMessages final : public TransportBackend {
   void write_or_keep(int dst, const ShmRecord& record);
   void send_kept(int dst);
   void arrive(int src, const ShmRecord& record, const char* data);
-  void take_large(ShmMessage* message, const ShmRecord& record);
+  void ask(ShmMessage* message, uint64_t id);
   void complete(ShmMessage* message);
   bool idle() const;
 
-  /// Without it: reads what was offered, on whichever thread comes first.
-  void read_offered();
-  bool read_from(const Read& read);
   void tell(int peer, bool large);
   void start_thread();
   void thread_loop();
@@ -90,10 +82,6 @@ class ShmMessages final : public TransportBackend {
   std::shared_ptr<ShmGroup> group_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Peer>> peers_;  ///< none for this rank itself
-  std::deque<Read> reads_;
-  std::atomic<bool> has_reads_{false};
-  enum : char { kUnknown, kYes, kNo };
-  std::vector<char> may_read_;  ///< each rank's memory
   uint64_t next_id_ = 1;
   std::mutex free_mutex_;
   std::vector<ShmMessage*> free_;

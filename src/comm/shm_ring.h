@@ -10,17 +10,16 @@ namespace shardpipe::comm {
 struct ShmRecord {
   enum Kind : uint32_t {
     kSkip,   ///< nothing up to the end of the ring
-    kEager,  ///< a whole message: `tag`, followed by its bytes
-    kOffer,  ///< a large message: `tag`, `id`; its bytes lie at `address` in the sender
-    kTaken,  ///< the message `id` was read: the sender may change it
-    kAsk,    ///< the sender's memory cannot be read: send the bytes of `id`
-    kBytes,  ///< a part of the message `id`: those from `address` on, following
+    kEager,  ///< a message: `tag`, followed by its bytes
+    kOffer,  ///< a large message: `tag`, `id`
+    kAsk,    ///< there is room for the message `id`: send it
+    kBytes,  ///< a part of the message `id`: those from `offset` on, following
   };
   Kind kind = kSkip;
   uint32_t tag = 0;
   uint64_t bytes = 0;  ///< of the message; of the part for kBytes
   uint64_t id = 0;
-  uint64_t address = 0;
+  uint64_t offset = 0;
 };
 static_assert(sizeof(ShmRecord) == 32);
 
@@ -35,14 +34,18 @@ class ShmRingWriter {
   /// Writes a record and `bytes` of data; false when there is no room. The receiver sees it after publish().
   bool write(const ShmRecord& record, const void* data, uint64_t bytes) {
     const uint64_t need = (sizeof(record) + bytes + kShmLine - 1) / kShmLine * kShmLine;
-    const uint64_t to_end = ShmRing::kBytes - written_ % ShmRing::kBytes;
-    const uint64_t skipped = need > to_end ? to_end : 0;
+    const uint64_t place = written_ % ShmRing::kBytes;
+    const uint64_t to_end = ShmRing::kBytes - place;
+    // Both together must fit, so only small records go back early.
+    const bool leaves_hot = need <= ShmRing::kHotBytes / 4 && place >= ShmRing::kHotBytes / 2 &&
+                            place / ShmRing::kHotBytes != (place + need - 1) / ShmRing::kHotBytes;
+    const uint64_t skipped = need > to_end || (leaves_hot && all_read()) ? to_end : 0;
     if (!has_room(skipped + need)) {
       return false;
     }
     if (skipped > 0) {
       const ShmRecord skip;
-      std::memcpy(ring_->data + written_ % ShmRing::kBytes, &skip, sizeof(skip));
+      std::memcpy(ring_->data + place, &skip, sizeof(skip));
       written_ += skipped;
     }
     char* at = ring_->data + written_ % ShmRing::kBytes;
@@ -63,6 +66,10 @@ class ShmRingWriter {
   }
 
  private:
+  bool all_read() {
+    read_ = ring_->read.load(std::memory_order_acquire);
+    return read_ == written_;
+  }
   bool has_room(uint64_t need) {
     if (ShmRing::kBytes - (written_ - read_) >= need) {
       return true;
@@ -97,11 +104,14 @@ class ShmRingReader {
     return false;
   }
 
-  /// Gives the room of a record with so many bytes after it back. True when the sender waits for room and must be told.
+  /// Gives the room of a record with so many bytes after it back. True when the sender waits for room and must be told:
+  /// whoever empties the ring will be told so in time.
   bool pop(uint64_t following) {
     read_ += (sizeof(ShmRecord) + following + kShmLine - 1) / kShmLine * kShmLine;
     ring_->read.store(read_, std::memory_order_seq_cst);
+    // Half of the ring at once: the sender may have to be woken for it.
     return ring_->sender_waits.load(std::memory_order_seq_cst) != 0 &&
+           ring_->written.load(std::memory_order_relaxed) - read_ <= ShmRing::kBytes / 2 &&
            ring_->sender_waits.exchange(0, std::memory_order_seq_cst) != 0;
   }
 

@@ -112,8 +112,19 @@ std::vector<int64_t> shortest_period(const std::vector<int64_t>& blocks) {
   return blocks;
 }
 
-bool has_axes(const Node& node) {
-  return rule_of(node) != nullptr;
+std::set<size_t> written_operands(const Node& node) {
+  std::set<size_t> written;
+  size_t place = 0;
+  const auto& schema = node.op->schema().arguments();
+  for (size_t a = 0; a < node.arguments.size(); ++a) {
+    const size_t values = graph::Graph::operands(node.arguments[a]).size();
+    for (size_t i = 0; i < values; ++i, ++place) {
+      if (a < schema.size() && schema[a].alias_info() != nullptr && schema[a].alias_info()->isWrite()) {
+        written.insert(place);
+      }
+    }
+  }
+  return written;
 }
 
 std::vector<OpAxis> op_axes(const graph::Graph& graph, const Node& node) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "graph/graph.h"
@@ -35,8 +36,8 @@ struct OpAxis {
 /// operator without a rule has none.
 std::vector<OpAxis> op_axes(const graph::Graph& graph, const graph::Node& node);
 
-/// Whether an operator has a rule.
-bool has_axes(const graph::Node& node);
+/// Operands that the operator writes into.
+std::set<size_t> written_operands(const graph::Node& node);
 
 /// Whether the operator's result is the sum of its results for each summand of a tensor: what it does with tensor
 /// operands is linear, and the others are constants.

@@ -32,6 +32,7 @@ struct Candidate {
   DimensionClass members;
   double saved = 0;  // seconds of one step
   double moved = 0;
+  bool written_whole = false;
 };
 
 class Weigher {
@@ -103,7 +104,11 @@ class Weigher {
       }
       return;
     }
-    // No way to go on with the pieces: they are gathered before.
+    // No way to go on with the pieces: they are gathered before, unless they are to be written.
+    const std::set<size_t> written = node.op ? written_operands(node) : std::set<size_t>();
+    for (const size_t place : written) {
+      candidate.written_whole = candidate.written_whole || members.members.count(operands[place]) > 0;
+    }
     for (const ValueId id : operands) {
       if (members.members.count(id) > 0) {
         candidate.moved += kCollective + bytes(id) * kByteMoved;
@@ -152,6 +157,9 @@ class Chooser {
     const auto& members = candidate.members.members;
     if (units_of(candidate.members).empty()) {
       return fmt::format("it can be cut into {} parts at most", candidate.members.units);
+    }
+    if (candidate.written_whole) {
+      return "an operator writes it whole";
     }
     const std::vector<int64_t> units = units_of(candidate.members);
     const bool meets_other = std::any_of(members.begin(), members.end(), [&](const auto& member) {

@@ -31,22 +31,6 @@ bool is_add(const Node& node) {
          node.op->operator_name().overload_name == "Tensor";
 }
 
-// Arguments that the operator writes into.
-std::set<size_t> written_operands(const Node& node) {
-  std::set<size_t> written;
-  size_t place = 0;
-  const auto& schema = node.op->schema().arguments();
-  for (size_t a = 0; a < node.arguments.size(); ++a) {
-    const size_t values = Graph::operands(node.arguments[a]).size();
-    for (size_t i = 0; i < values; ++i, ++place) {
-      if (a < schema.size() && schema[a].alias_info() != nullptr && schema[a].alias_info()->isWrite()) {
-        written.insert(place);
-      }
-    }
-  }
-  return written;
-}
-
 class Rewriter {
  public:
   Rewriter(
@@ -160,10 +144,7 @@ class Rewriter {
       }
     }
     if (!best) {
-      throw Error(
-          ErrorCode::usage,
-          fmt::format("{} of {} writes into a tensor that --tp would divide", node.op_name(), node.module),
-          "use --tp 1");
+      throw_internal("{} of {} writes into a tensor that is divided", node.op_name(), node.module);
     }
     return *best;
   }

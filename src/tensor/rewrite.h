@@ -18,7 +18,8 @@ using TensorShards = std::map<graph::ValueId, Shard>;
 /// the axis that moves the fewest bytes, given how its operands lie; collectives stand where something must be whole or
 /// summed. Every output is whole. What is decided does not depend on the part, only the constants of the result do.
 /// `made_whole`: values that are made whole where they are computed. `collectives`: gets those that the graph calls,
-/// where not null. Throws Error(usage) naming a state that an operator writes whole.
+/// where not null. Throws Error(internal) when an operator writes whole what is
+/// divided.
 graph::Graph rewrite(
     const AxisGraph& graph,
     const TensorShards& shards,
