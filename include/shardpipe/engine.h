@@ -20,7 +20,7 @@ namespace shardpipe {
 class SHARDPIPE_API Plan {
  public:
   const LayoutOptions& layout() const;
-  /// Bytes of the parameters of a stage, a tied one once.
+  /// Bytes of the parameters of a stage, a tied one once; with tp above 1 of what its first rank holds of them.
   int64_t parameter_bytes(int stage) const;
 
   struct Impl;
@@ -51,7 +51,7 @@ SHARDPIPE_API Plan make_plan(const Model& model, World& world, const PlanOptions
 struct RunResult {
   NamedTensors outputs;  ///< in the program's order, on the rank that gets them; numbers are tensors without dimensions
   NamedTensors gradients;  ///< of the loss, on rank 0: by parameter, a tied one under each of its names
-  int chunks = 1;          ///< microbatches that the batch was cut into
+  int chunks = 1;          ///< microbatches that a replica's rows were cut into, the most of all
   StepStats stats;         ///< of this rank
 };
 
@@ -63,7 +63,8 @@ class SHARDPIPE_API Engine {
   ~Engine();
   Engine(Engine&&) noexcept;
 
-  /// One forward of a batch, cut into microbatches and joined again; with RunOptions::loss its backward too.
+  /// One forward of a batch, cut over replicas and into microbatches and joined again; with RunOptions::loss its
+  /// backward too. A model that writes to its state, or without a batch dimension, runs on the first replica alone.
   /// Collective: rank 0's inputs and options count, the others may pass none. Loss and gradients are those of the uncut
   /// batch. Throws Error(usage) for inputs and names that do not fit the model.
   RunResult run(const NamedTensors& inputs, const RunOptions& options = {});

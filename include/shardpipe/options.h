@@ -112,7 +112,7 @@ struct StepStats {
 struct GenerateResult {
   std::vector<Output> outputs;   ///< in the order of the prompts, the same on every rank
   std::vector<StepStats> steps;  ///< of this rank: prefill first, then one a token
-  int lanes = 1;                 ///< microbatches that the prompts were cut into
+  int lanes = 1;                 ///< microbatches that a replica's prompts were cut into, the most of all
   double prefill_s = 0;          ///< until the first token of every prompt was known
   double decode_s = 0;           ///< from then to the end
 };
