@@ -159,6 +159,7 @@ class Pricing {
           link_ = comm::measure_link();
         }
         found->second.message_seconds = link_->message_seconds;
+        found->second.message_busy_seconds = link_->busy_seconds;
         found->second.transfer_bytes_per_second = link_->bytes_per_second;
       }
     }

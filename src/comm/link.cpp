@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <exception>
 #include <thread>
 
@@ -66,13 +67,22 @@ double ask(const Transport& transport, int64_t bytes, int rounds) {
   return *middle;
 }
 
+// Of all threads of this process.
+double busy_seconds() {
+  timespec time{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
 }  // namespace
 
 Link measure_link(const Transport& rank0, const Transport& rank1) {
   Link link;
   run_both(
       [&] {
+        const double before = busy_seconds();
         link.message_seconds = ask(rank0, kSmallBytes, kSmallRounds);
+        link.busy_seconds = (busy_seconds() - before) / (2 * kSmallRounds);
         const double large = ask(rank0, kLargeBytes, kLargeRounds);
         link.bytes_per_second = static_cast<double>(kLargeBytes) / std::max(large - link.message_seconds, 1e-9);
       },

@@ -8,6 +8,7 @@ namespace shardpipe::comm {
 struct Link {
   double message_seconds = 0;   ///< from the send of a few bytes to the end of their receive
   double bytes_per_second = 0;  ///< of a large one after that
+  double busy_seconds = 0;      ///< of cores, on both ends together: what the message takes from those that compute
 };
 
 /// Times messages there and back between the two ranks of a group, each run by a thread of this process: some 50 ms,

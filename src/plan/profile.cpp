@@ -31,7 +31,8 @@ using Clock = std::chrono::steady_clock;
 
 // The first pass reads the weights from their files, and the next one's memory is new.
 constexpr int kWarmUp = 2;
-// Alone and together in turns, since a machine may be slower for a while; each long enough for some passes.
+// Alone and together in turns, each long enough for some passes: the median of their means, since memory may be slower
+// for a while, and a round may be disturbed.
 constexpr int kRounds = 3;
 constexpr int kMostPasses = 20;
 constexpr double kRoundSeconds = 0.3;
@@ -131,7 +132,7 @@ class Profiler {
     size_t begin = 0;
     size_t end = 0;
     Values received;
-    std::vector<double> seconds;  // of each pass, while the other parts run
+    std::vector<double> seconds;  // of a pass while the other parts run: the mean of each round
   };
 
   static std::vector<double> medians(const std::vector<std::vector<double>>& lists) {
@@ -142,15 +143,21 @@ class Profiler {
     return all;
   }
 
-  // Passes over all layers; returns their time.
-  double run_alone(std::vector<std::vector<double>>& seconds) {
+  // Passes over all layers, and each layer's mean; returns their time.
+  double run_alone(std::vector<std::vector<double>>& means) {
+    std::vector<double> sums(executors_.size(), 0);
     double total = 0;
-    for (int pass = 0; pass == 0 || (pass < kMostPasses && total < kRoundSeconds); ++pass) {
+    int passes = 0;
+    for (; passes == 0 || (passes < kMostPasses && total < kRoundSeconds); ++passes) {
       Values values;
       for (size_t layer = 0; layer < executors_.size(); ++layer) {
-        seconds[layer].push_back(time(layer, values));
-        total += seconds[layer].back();
+        const double seconds = time(layer, values);
+        sums[layer] += seconds;
+        total += seconds;
       }
+    }
+    for (size_t layer = 0; layer < executors_.size(); ++layer) {
+      means[layer].push_back(sums[layer] / passes);
     }
     return total;
   }
@@ -262,10 +269,12 @@ class Profiler {
       if (pass == 0 || finished) {  // the first one begins while others do not yet run
         continue;
       }
-      part.seconds.push_back(seconds);
       total += seconds;
-      finished = pass >= kMostPasses || total >= kRoundSeconds;
-      unfinished -= finished ? 1 : 0;
+      if (pass >= kMostPasses || total >= kRoundSeconds) {
+        part.seconds.push_back(total / pass);
+        finished = true;
+        --unfinished;
+      }
     }
   }
 
