@@ -25,7 +25,7 @@ MAY_INCLUDE = {
     "tensor": ("graph", "mesh"),
     "plan": ("partition", "tensor", "schedule", "mesh", "graph", "kernels"),
     "comm": ("mesh",),
-    "runtime": ("plan", "graph", "kernels", "checkpoint", "comm", "schedule", "mesh"),
+    "runtime": ("plan", "tensor", "graph", "kernels", "checkpoint", "comm", "schedule", "mesh"),
     "generate": ("runtime", "plan", "text", "checkpoint", "graph", "kernels", "schedule", "mesh"),
     "train": ("runtime", "plan", "text", "checkpoint", "graph", "kernels", "schedule", "mesh"),
 }
@@ -34,7 +34,7 @@ MAY_INCLUDE["api"] = tuple(MAY_INCLUDE)
 EVERYONE = {"shardpipe/error.h", "shardpipe/export.h", "shardpipe/options.h", "shardpipe/version.h"}
 WITHOUT_TORCH = {"base", "mesh", "schedule", "text"}
 WITHOUT_RANKS = {"graph", "kernels", "checkpoint", "frontend/trace", "frontend/pt2", "frontend/hf", "partition", "tensor"}
-MAY_USE_C10D = ("src/comm/", "tests/comm/", "tests/multiprocess/", "tests/support/")
+MAY_USE_C10D = ("src/comm/", "tests/comm/", "tests/multiprocess/", "tests/support/", "bench/micro/")
 TOP_FOLDERS = ("src", "include", "apps", "bench", "examples", "tests", "tools", "cmake")
 FORBIDDEN_FOLDERS = {"common", "utils"}
 MAX_LINES = 450

@@ -164,6 +164,10 @@ void print_stats(const Json& json) {
     double wait = 0;
     int64_t bytes = 0;
     const Json& steps = rank["steps"];
+    if (steps.empty()) {
+      fmt::print(stderr, "{:>5} {:>12}\n", rank["rank"].get<int>(), "idle");
+      continue;
+    }
     for (size_t i = 1; i < steps.size(); ++i) {
       compute += steps[i]["compute_s"].get<double>();
       wait += steps[i]["wait_s"].get<double>();
@@ -226,7 +230,7 @@ int generate_command(Options& options, const Invocation& invocation) {
     return launch_ranks(options.run, invocation);
   }
   std::signal(SIGPIPE, SIG_IGN);
-  World world = World::from_environment(options.run.timeout_s);
+  World world = World::from_environment(options.run.timeout_s, options.run.transport);
   const bool first = world.rank() == 0;
   const Model model = open_model(options.run, "", first);
   const std::string folder = options.tokenizer.empty() ? options.run.model : options.tokenizer;

@@ -9,6 +9,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "shardpipe/artefact.h"
+#include "shardpipe/engine.h"
 #include "shardpipe/world.h"
 
 namespace shardpipe::cli {
@@ -19,8 +20,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("--model", options.model, "Hugging Face folder, program from torch.export (FILE.pt2), or artefact")
       ->required();
   app.add_option("--pp", layout.pp, "ranks along the pipeline")->group("Layout");
-  app.add_option("--tp", layout.tp, "ranks that share each matrix (this version: 1)")->group("Layout");
-  app.add_option("--dp", layout.dp, "replicas (this version: 1)")->group("Layout");
+  app.add_option("--tp", layout.tp, "ranks that share each matrix")->group("Layout");
+  app.add_option("--dp", layout.dp, "replicas that share the rows or prompts")->group("Layout");
   app.add_option(
          "--chunks", layout.chunks, "microbatches a batch is cut into (default: the fewest that fill the pipeline)")
       ->group("Layout")
@@ -37,7 +38,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
   app.add_option("--cuts", layout.cuts, "modules to cut after, comma-separated (\"<NAME\": before)")
       ->group("Layout")
       ->delimiter(',');
-  app.add_option("--tp-plan", options.tp_plan, "JSON file that pins placements (not in this version)")->group("Layout");
+  app.add_option("--tp-plan", options.tp_plan, "JSON file that pins how modules' weights lie over the ranks of tp")
+      ->group("Layout");
   app.add_option(
          "--schedule", layout.schedule,
          "order of the work: fill-drain, 1f1b, interleaved, looped-bfs, zb-h1, zb-v or FILE.csv")
@@ -48,7 +50,8 @@ void add_run_options(CLI::App& app, RunOptions& options) {
       ->group("Run")
       ->check(CLI::PositiveNumber);
   app.add_option("--kernels", options.plan.kernels, "auto, or reference: PyTorch's own operators")->group("Run");
-  app.add_option("--transport", options.transport, "auto or gloo")->group("Run");
+  app.add_option("--transport", options.transport, "between ranks: auto (shared memory on one host), gloo or shm")
+      ->group("Run");
   app.add_option("--timeout", options.timeout_s, "seconds that the ranks may take to meet, and one action may last")
       ->group("Run");
   app.add_flag("--verify-files", options.verify_files, "of an artefact: check the content of its weights too")
@@ -116,17 +119,13 @@ void check(RunOptions& options) {
       throw_usage("{} is {}, must be 1 to 65536", name, value);
     }
   }
-  if (layout.tp > 1 || layout.dp > 1 || !options.tp_plan.empty()) {
-    throw Error(ErrorCode::usage, "--tp and --dp above 1 and --tp-plan are not in this version", "use --pp");
+  if (!options.tp_plan.empty()) {
+    options.plan.layout.tp_plan = read_tp_plan(options.tp_plan);
   }
   if (options.device != "cpu") {
     throw Error(ErrorCode::usage, fmt::format("--device \"{}\" is not in this version", options.device), "use cpu");
   }
-  if (options.transport != "auto" && options.transport != "gloo") {
-    throw Error(
-        ErrorCode::usage, fmt::format("--transport \"{}\" is not in this version", options.transport),
-        "use auto or gloo");
-  }
+  check_transport(options.transport);
   if (!(options.timeout_s > 0)) {
     throw_usage("--timeout is {} s, must be above 0", options.timeout_s);
   }

@@ -112,7 +112,7 @@ int run_command(Options& options, const Invocation& invocation) {
     return launch_ranks(options.run, invocation);
   }
   std::signal(SIGPIPE, SIG_IGN);
-  World world = World::from_environment(options.run.timeout_s);
+  World world = World::from_environment(options.run.timeout_s, options.run.transport);
   const bool first = world.rank() == 0;
   const Model model = open_model(options.run, options.weights, first);
   NamedTensors inputs;

@@ -89,7 +89,7 @@ int run_texts(
     return launch_ranks(options.run, invocation);
   }
   std::signal(SIGPIPE, SIG_IGN);
-  World world = World::from_environment(options.run.timeout_s);
+  World world = World::from_environment(options.run.timeout_s, options.run.transport);
   const bool first = world.rank() == 0;
   const Model model = open_model(options.run, "", first);
   std::optional<Tokenizer> tokenizer;

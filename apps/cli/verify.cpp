@@ -84,7 +84,7 @@ Verification verify_batch(
   if (first && options.inputs.empty()) {
     const LayoutOptions& made = plan.layout();
     // Uneven: one microbatch has a row more.
-    const int64_t rows = 2 * static_cast<int64_t>(std::max(made.chunks, made.pp)) + 1;
+    const int64_t rows = made.dp * (2 * static_cast<int64_t>(std::max(made.chunks, made.pp)) + 1);
     inputs = example_inputs(plan, model, options.rows > 0 ? options.rows : rows, options.seed);
   }
   Engine engine(plan, world);
@@ -149,7 +149,7 @@ int verify_command(Options& options, const Invocation& invocation) {
     return launch_ranks(options.run, invocation);
   }
   std::signal(SIGPIPE, SIG_IGN);
-  World world = World::from_environment(options.run.timeout_s);
+  World world = World::from_environment(options.run.timeout_s, options.run.transport);
   const Model model = open_model(options.run, options.weights, world.rank() == 0);
   std::optional<Model> reference;
   if (!options.reference.empty()) {

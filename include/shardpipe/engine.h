@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -29,6 +31,11 @@ class SHARDPIPE_API Plan {
   make_plan(const Model& model, World& world, const PlanOptions& options, const NamedTensors& example);
   std::shared_ptr<const Impl> impl_;
 };
+
+/// LayoutOptions::tp_plan from a JSON file (comments allowed): {PATTERN: "colwise" | "rowwise" | "replicate" |
+/// "vocab"}, or for the text {"style": …, "gather_output": true, "input_is_parallel": false}. Throws Error(input) for a
+/// file that cannot be read or is no such object, Error(usage) for what is no pin.
+SHARDPIPE_API std::map<std::string, TensorPin> read_tp_plan(const std::filesystem::path& file);
 
 /// Rank 0 plans and the others receive its plan: collective. Everything that can be refused is refused here, before any
 /// rank loads weights: Error(usage) for layouts that cannot exist, Error(input) for checkpoints that contradict the

@@ -9,13 +9,27 @@
 
 namespace shardpipe {
 
+/// How the weights of some modules lie over the ranks of the axis tp.
+struct TensorPin {
+  enum class Style {
+    colwise,    ///< each rank computes some of the outputs
+    rowwise,    ///< each rank takes some of the inputs; the results are summed
+    replicate,  ///< whole on every rank
+    vocab,      ///< each rank has some of the vocabulary: of an embedding or of a head
+  };
+  Style style = Style::replicate;
+  bool gather_output = false;     ///< of colwise: the result is made whole
+  bool input_is_parallel = true;  ///< of rowwise: false = the input is whole, and each rank takes its piece of it
+  bool operator==(const TensorPin&) const = default;
+};
+
 /// How a model is laid out over ranks. 0 or empty = chosen by the planner.
 struct LayoutOptions {
   int pp = 1;                     ///< ranks along the pipeline
   int virtual_stages = 0;         ///< stages a rank, pp x virtual_stages in all; 0 = as many as the schedule has
-  int dp = 1;                     ///< replicas; this version: 1
-  int tp = 1;                     ///< ranks that share each matrix; this version: 1
-  int chunks = 0;                 ///< microbatches that a batch is cut into; 0 = the fewest that fill the pipeline
+  int dp = 1;                     ///< replicas, over which the rows of a batch and prompts are cut
+  int tp = 1;                     ///< ranks that share each matrix
+  int chunks = 0;                 ///< microbatches that a replica's rows are cut into; 0 = the fewest that fill it
   std::string split = "even";     ///< policy that places the cuts: even, equal_size, threshold:BYTES, balanced
   bool profile = false;           ///< balanced: from the measured times of each layer, not from the cost model
   std::vector<std::string> cuts;  ///< modules to cut after ("<NAME": before); overrides split
@@ -23,6 +37,9 @@ struct LayoutOptions {
   /// s mod pp; of zb-v on s or 2 pp - 1 - s; of a file where its lists say.
   std::string schedule = "fill-drain";
   int64_t memory_bytes = 0;  ///< most that the weights of one rank may take; 0 = no limit
+  /// With tp above 1: pins weights, by module pattern: "model.layers.*.mlp.down_proj", where `*` stands for anything
+  /// between two points. The planner places what no pattern matches.
+  std::map<std::string, TensorPin> tp_plan;
 };
 
 /// A split policy of one's own: from the model's module paths, in the order in which they run, to the modules to cut

@@ -15,8 +15,10 @@ class SHARDPIPE_API World {
  public:
   /// The rank that torchrun, Open MPI, Slurm or `shardpipe launch` gave this process; a world of one when none did.
   /// Blocks until all ranks are there. `timeout_s`: longest time to meet, and longest single action later.
-  /// Throws Error(usage) for contradicting variables, Error(rank) when the ranks cannot meet.
-  static World from_environment(double timeout_s = 300);
+  /// `transport`: how ranks talk: "auto" (shared memory between those of one host, Gloo between others), "gloo", "shm".
+  /// Throws Error(usage) for contradicting variables, and for shared memory between ranks that have none; Error(rank)
+  /// when the ranks cannot meet.
+  static World from_environment(double timeout_s = 300, const std::string& transport = "auto");
   ~World();
   World(World&&) noexcept;
 
@@ -36,6 +38,9 @@ class SHARDPIPE_API World {
   World();
   std::unique_ptr<Impl> impl_;
 };
+
+/// Throws Error(usage) for names that are no transport, and for those that this build does not have ("nccl").
+SHARDPIPE_API void check_transport(const std::string& name);
 
 /// Starts local processes of a program, one a rank.
 struct LaunchOptions {

@@ -71,7 +71,7 @@ plan::Plan read_plan(
   if (options.layout.chunks > 0) {
     plan.layout.chunks = options.layout.chunks;
   }
-  partition::check_memory(plan.graph, plan.cuts, plan.stages_by_rank(), options.layout.memory_bytes);
+  plan.check_memory(options.layout.memory_bytes);
   return plan;
 }
 
@@ -190,25 +190,32 @@ runtime::TensorSource artefact_tensors(const Model& model, const plan::Plan& pla
     std::optional<runtime::Weights> weights;
   };
   struct All {
-    std::vector<std::unique_ptr<Rank>> ranks;
-    std::map<std::string, std::pair<size_t, graph::ValueId>> held;  // by name: rank and value
+    std::vector<std::unique_ptr<Rank>> ranks;                       // of the first replica, as on the mesh [pp, tp]
+    std::map<std::string, std::pair<size_t, graph::ValueId>> held;  // by name: the first that holds it, and value
   };
   const std::filesystem::path& folder = model.impl().folder;
+  const mesh::Mesh mesh = plan.mesh();
+  const auto file_of = [&](int rank) { return (folder / weights_file(rank)).string(); };
   const auto all = std::make_shared<All>();
-  for (int number = 0; number < plan.layout.pp; ++number) {
+  for (int number = 0; number < mesh.world_size(); ++number) {
+    const mesh::Coordinates at = mesh.coordinates(number);
+    if (at.dp > 0) {
+      continue;
+    }
     Rank& rank = *all->ranks.emplace_back(std::make_unique<Rank>(Rank{plan, {}}));
+    rank.plan.select_part(at.tp);
     runtime::TensorSource tensors;
     for (std::string& path : rank.plan.checkpoints) {
-      for (int other = 0; other < plan.layout.pp; ++other) {
-        if (path == (folder / weights_file(other)).string()) {
-          path = (folder / weights_file(number)).string();
+      for (int other = 0; other < mesh.world_size(); ++other) {
+        if (path == file_of(other)) {
+          path = file_of(number);
           tensors = permuted_tensors(path);
           break;
         }
       }
     }
     rank.weights.emplace(rank.plan, tensors);
-    for (const int stage : plan.stages_of_rank(number)) {
+    for (const int stage : plan.stages_of_rank(at.pp)) {
       const graph::Graph& part = plan.stages.graphs[static_cast<size_t>(stage)];
       for (const graph::ValueId id : part.used_tensors()) {
         all->held.try_emplace(part.values[static_cast<size_t>(id)].name, all->ranks.size() - 1, id);
@@ -216,9 +223,21 @@ runtime::TensorSource artefact_tensors(const Model& model, const plan::Plan& pla
     }
   }
   return [all](const std::string& name) {
-    const auto& [rank, id] = all->held.at(name);
-    const Rank& holder = *all->ranks[rank];
-    return holder.weights->load(holder.plan.graph.values[static_cast<size_t>(id)]);
+    const auto& [first, id] = all->held.at(name);
+    const auto load = [&, value = id](size_t rank) {
+      const Rank& holder = *all->ranks[rank];
+      return holder.weights->load(holder.plan.graph.values[static_cast<size_t>(value)]);
+    };
+    const std::map<std::string, tensor::Shard>& shards = all->ranks[first]->plan.shards;
+    const auto shard = shards.find(name);
+    if (shard == shards.end()) {
+      return load(first);
+    }
+    std::vector<at::Tensor> pieces;
+    for (int part = 0; part < shard->second.parts(); ++part) {
+      pieces.push_back(load(first + static_cast<size_t>(part)));
+    }
+    return tensor::join(pieces, shard->second);
   };
 }
 

@@ -23,7 +23,8 @@ Json folder_signature(const hf::FolderModel& model);
 hf::FolderModel artefact_folder_model(
     const Manifest& manifest, const std::filesystem::path& folder, ModelProgram program);
 
-/// The tensors of an artefact by name, in one process: of those that several ranks hold the first one's. `plan`: one of
+/// The tensors of an artefact by name, in one process: of those that several ranks hold the first one's,
+/// pieces joined. `plan`: one of
 /// its programs, as a rank has loaded it.
 runtime::TensorSource artefact_tensors(const Model& model, const plan::Plan& plan);
 

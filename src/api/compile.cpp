@@ -158,6 +158,16 @@ std::vector<Compiled> plan_programs(const Model& model, const CompileOptions& op
   return all;
 }
 
+/// What the ranks of one part of the axis tp hold.
+struct PartWeights {
+  PartWeights(const plan::Plan& whole, int part, runtime::TensorSource tensors)
+      : plan(whole), weights(plan, std::move(tensors)) {
+    plan.select_part(part);
+  }
+  plan::Plan plan;
+  runtime::Weights weights;
+};
+
 /// A tensor of a rank, as its file holds it.
 struct Held {
   const runtime::Weights* weights = nullptr;  // where it comes from
@@ -183,8 +193,8 @@ std::vector<int64_t> memory_order(const at::Tensor& tensor) {
 Held describe(const runtime::Weights& weights, const graph::Value& value) {
   Held held{&weights, &value, {}, {}};
   held.written.name = value.name;
-  if (weights.converts(value)) {
-    // Converted tensors are contiguous, in memory of their own.
+  if (weights.copies(value)) {
+    // Converted tensors and pieces are contiguous, in memory of their own.
     held.written.dtype = *value.dtype;
     held.written.shape = graph::evaluate(value.shape.value(), {});
   } else {
@@ -245,6 +255,7 @@ class RankWeights {
 // The plan as the artefact holds it: each rank finds its weights in its own file.
 plan::Plan with_own_weights(plan::Plan plan, const std::vector<RankWeights>& ranks) {
   plan.checkpoints = {kOwnWeights};
+  plan.own_pieces = true;
   plan.weights.clear();
   for (const RankWeights& rank : ranks) {
     for (const auto& [name, held] : rank.held()) {
@@ -328,19 +339,24 @@ void compile(const Model& model, const CompileOptions& options, const fs::path& 
   manifest.kernels = options.plan.kernels;
   manifest.references = options.references;
 
-  std::map<const plan::Plan*, std::unique_ptr<runtime::Weights>> weights;
+  // By program, and part of tp.
+  std::map<const plan::Plan*, std::vector<std::unique_ptr<PartWeights>>> weights;
   std::vector<RankWeights> ranks(static_cast<size_t>(manifest.num_ranks()));
   for (const Compiled& program : programs) {
-    std::unique_ptr<runtime::Weights>& source = weights[program.plan.get()];
-    if (source) {
+    std::vector<std::unique_ptr<PartWeights>>& parts = weights[program.plan.get()];
+    if (!parts.empty()) {
       continue;
     }
-    source = std::make_unique<runtime::Weights>(*program.plan, impl.tensors());
+    for (int part = 0; part < program.plan->layout.tp; ++part) {
+      parts.push_back(std::make_unique<PartWeights>(*program.plan, part, impl.tensors()));
+    }
     for (size_t rank = 0; rank < ranks.size(); ++rank) {
-      ranks[rank].add(*program.plan, *source, static_cast<int>(rank));
+      const mesh::Coordinates at = program.plan->mesh().coordinates(static_cast<int>(rank));
+      const PartWeights& part = *parts[static_cast<size_t>(at.tp)];
+      ranks[rank].add(part.plan, part.weights, at.pp);
     }
     if (options.references) {
-      for (const fs::path& file : source->opened_files()) {
+      for (const fs::path& file : parts.front()->weights.opened_files()) {
         const Manifest::Reference reference = describe_reference(file);
         const bool known = std::any_of(
             manifest.referenced.begin(), manifest.referenced.end(),

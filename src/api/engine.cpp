@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "frontend/hf/inputs.h"
 #include "generate/session.h"
+#include "plan/layout_json.h"
 #include "runtime/shared_state.h"
 
 namespace shardpipe {
@@ -19,6 +20,11 @@ const LayoutOptions& Plan::layout() const {
 
 int64_t Plan::parameter_bytes(int stage) const {
   return impl_->plan.parameter_bytes({stage});
+}
+
+std::map<std::string, TensorPin> read_tp_plan(const std::filesystem::path& file) {
+  const Json json = read_json(file, {.comments = true, .refuse_duplicate_keys = true});
+  return plan::tp_plan_from_json(json, file.string());
 }
 
 Plan make_plan(const Model& model, World& world, const PlanOptions& options, const NamedTensors& example) {
@@ -137,8 +143,8 @@ GenerateResult generate(
     if (options.max_new_tokens < 1) {
       throw_usage("--max-new-tokens is {}, must be at least 1", options.max_new_tokens);
     }
-    const auto rows = static_cast<int>(prompts.size());
     const LayoutOptions& layout = stage.plan().layout;
+    const auto rows = (static_cast<int>(prompts.size()) + layout.dp - 1) / layout.dp;  // of a replica
     const int wanted = stage.plan().default_microbatches();
     const int lanes = std::max(1, std::min(wanted, rows));
     if (lanes < layout.chunks) {

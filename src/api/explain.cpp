@@ -20,6 +20,7 @@
 #include "plan/explain.h"
 #include "plan/profile.h"
 #include "plan/rates.h"
+#include "runtime/axis_group.h"
 
 namespace shardpipe {
 
@@ -120,7 +121,7 @@ NamedTensors make_inputs(const plan::Plan& plan, const ExplainOptions& options) 
   }
   const std::string batch = runtime::batch_dimension(graph);
   if (!batch.empty()) {
-    sizes.try_emplace(batch, options.batch > 0 ? options.batch : plan.default_microbatches());
+    sizes.try_emplace(batch, options.batch > 0 ? options.batch : plan.default_microbatches() * plan.layout.dp);
   }
   sizes = partition::with_unknown(graph, std::move(sizes));
   NamedTensors inputs;
@@ -134,7 +135,7 @@ NamedTensors make_inputs(const plan::Plan& plan, const ExplainOptions& options) 
 // The one step of another program: a forward of each microbatch.
 std::vector<plan::Step> forward_steps(const plan::Plan& plan, const NamedTensors& inputs) {
   const runtime::BatchRequest request = runtime::request_batch(plan, inputs, {});
-  plan::Step step{"forward", request.microbatches(), 1, {}, {}};
+  plan::Step step{"forward", request.by_replica.front(), 1, {}, {}};
   step.joins_outputs = true;
   for (const auto& [name, tensor] : inputs) {
     step.inputs[name] = runtime::chunk_of(tensor, request.inputs.at(name), request, 0);
@@ -188,6 +189,8 @@ class Pricing {
     if (made) {
       const kernels::ThreadsGuard guard(threads);
       const runtime::Weights weights(plan_, tensors_);
+      runtime::LonePart part(plan_.layout.tp, plan_.part);
+      const tensor::AxisScope scope("tp", part);
       found->second = plan::measure_costs(
           plan_.graph, step.inputs, sizes, [&](const graph::Value& value) { return weights.load(value); }, ranks);
     }
@@ -237,7 +240,8 @@ Explanation explain(
   }
   PlanOptions chosen = options;
   chosen.program = program_of(model, options);
-  const auto threads = [&](int pp) { return threads_of_rank(options.threads, pp); };
+  const int columns = std::max(1, options.layout.dp) * std::max(1, options.layout.tp);
+  const auto threads = [&](int pp) { return threads_of_rank(options.threads, pp * columns); };
   chosen.threads = threads(options.layout.pp);
 
   plan::Forecast forecast;
@@ -277,7 +281,9 @@ Explanation explain(
   forecast.profile = explain_options.profile;
   forecast.cores = num_cores();
   forecast.threads = threads;
-  const int64_t rows = explain_options.batch > 0 ? explain_options.batch : plan.default_microbatches();
+  const int64_t dp = plan.layout.dp;
+  const int64_t rows =  // of the replica that has most
+      explain_options.batch > 0 ? (explain_options.batch + dp - 1) / dp : plan.default_microbatches();
   forecast.steps = [&](const plan::Plan& of) {
     return generates ? generation_steps(model, of, threads(of.layout.pp), asked, rows) : forward_steps(of, given);
   };

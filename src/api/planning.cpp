@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "generate/lanes.h"
 #include "plan/profile.h"
+#include "runtime/axis_group.h"
 
 namespace shardpipe {
 
@@ -44,6 +45,8 @@ plan::CostFunction cost_function(
     }
     at::set_num_threads(plan.threads);
     const runtime::Weights weights(plan, tensors);
+    runtime::LonePart part(plan.layout.tp, plan.part);
+    const tensor::AxisScope scope("tp", part);
     return plan::measure_costs(
                plan.graph, step.inputs, step.sizes, [&](const graph::Value& value) { return weights.load(value); })
         .costs;

@@ -9,6 +9,7 @@
 #include "api/artefact.h"
 #include "base/error.h"
 #include "frontend/hf/inputs.h"
+#include "generate/replicas.h"
 #include "generate/session.h"
 #include "plan/example.h"
 #include "runtime/verify.h"
@@ -50,6 +51,7 @@ std::pair<std::string, std::string> modules_of(const plan::Plan& plan, int stage
 plan::Plan uncut(const plan::Plan& plan) {
   plan::Plan whole = plan;
   whole.layout.pp = 1;
+  whole.layout.dp = 1;
   whole.layout.virtual_stages = 1;
   whole.layout.schedule = "fill-drain";
   whole.schedule_csv.clear();
@@ -57,6 +59,15 @@ plan::Plan uncut(const plan::Plan& plan) {
   whole.stages = partition::cut(whole.graph, whole.cuts);
   whole.place_stages();
   return whole;
+}
+
+void check_whole(const plan::Plan& plan) {
+  if (plan.layout.tp > 1) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("--tp {}: verify compares stages and replicas, not yet what tp divides", plan.layout.tp),
+        "use --tp 1");
+  }
 }
 
 void compare(const GenerateResult& actual, const GenerateResult& expected, Verification& found) {
@@ -113,12 +124,13 @@ std::string Verification::summary() const {
 Verification verify(Engine& engine, const NamedTensors& inputs, const RunOptions& options, const Model* reference) {
   Engine::Impl& impl = engine.impl();
   const plan::Plan& plan = impl.engine.plan();
+  check_whole(plan);
   NamedTensors given = inputs;
   hf::add_optional_inputs(impl.optional_inputs, given);
   std::optional<OtherWeights> other;
   std::optional<runtime::Weights> weights;
   std::function<at::Tensor(const graph::Value&)> load;
-  if (reference != nullptr && impl.engine.rank() == 0) {
+  if (reference != nullptr && impl.engine.is_first()) {
     const bool masked = plan.graph.find("attention_mask") != graph::kNoValue;
     other.emplace(plan, plan, *reference, masked ? ModelProgram::forward_with_mask : ModelProgram::forward);
     weights.emplace(other->plan, other->tensors);
@@ -141,11 +153,12 @@ Verification verify(
     const GenerateOptions& options,
     const Model* reference) {
   Engine::Impl& impl = engine.impl();
+  check_whole(impl.engine.plan());
   GenerateOptions compared = options;
   compared.logprobs = true;
   const GenerateResult actual = generate(engine, prompts, compared);
   Verification found;
-  if (impl.engine.rank() != 0) {
+  if (!impl.engine.is_first()) {
     return found;
   }
   const comm::ActionScope action(impl.engine.monitor(), "verify");
@@ -157,8 +170,20 @@ Verification verify(
     tensors = std::move(other.tensors);
   }
   runtime::Engine alone(whole, {0, comm::Transport(), &impl.engine.monitor()}, tensors);
-  const GenerateResult expected =
-      generation::generate(alone, generation::Request{prompts, impl.decoder_start, compared, actual.lanes, {}}, {});
+  GenerateResult expected;
+  const int replicas = impl.engine.plan().layout.dp;
+  for (int replica = 0; replica < replicas; ++replica) {
+    const auto [first, count] = generation::prompts_of(prompts.size(), replicas, replica);
+    const auto begin = prompts.begin() + static_cast<ptrdiff_t>(first);
+    if (count > 0) {
+      const int lanes = std::min(actual.lanes, static_cast<int>(count));
+      const generation::Request request{
+          {begin, begin + static_cast<ptrdiff_t>(count)}, impl.decoder_start, compared, lanes, {}};
+      for (Output& output : generation::generate(alone, request).outputs) {
+        expected.outputs.push_back(std::move(output));
+      }
+    }
+  }
   found.chunks = actual.lanes;
   compare(actual, expected, found);
   return found;

@@ -13,11 +13,12 @@ World::World() = default;
 World::~World() = default;
 World::World(World&&) noexcept = default;
 
-World World::from_environment(double timeout_s) {
+World World::from_environment(double timeout_s, const std::string& transport) {
   if (!(timeout_s > 0)) {
     throw_usage("--timeout is {} s, must be above 0", timeout_s);
   }
   comm::WorldOptions options;
+  options.transport = comm::transport_choice(transport);
   options.timeout = std::chrono::milliseconds(static_cast<int64_t>(timeout_s * 1000));
   const comm::Environment environment = comm::environment_from_variables().value_or(comm::Environment{});
   if (environment.world_size > 1) {
@@ -42,6 +43,10 @@ std::vector<std::string> World::gather(const std::string& text) {
 
 void World::finish() {
   impl_->world.finish();
+}
+
+void check_transport(const std::string& name) {
+  comm::transport_choice(name);
 }
 
 bool is_rank() {

@@ -15,8 +15,9 @@ namespace shardpipe::comm {
 namespace {
 
 struct Member {
-  std::string host;  ///< tells hosts apart
-  std::string name;  ///< "node1, process 123"
+  std::string host;     ///< tells hosts apart
+  std::string machine;  ///< and machines
+  std::string name;     ///< "node1, process 123"
   int world_size = 0;
 };
 
@@ -27,21 +28,24 @@ std::string host_name() {
   return name.data();
 }
 
-std::string host_identity() {
+std::string boot_number() {
   std::ifstream file("/proc/sys/kernel/random/boot_id");
   std::string boot;
   std::getline(file, boot);
-  return host_name() + "/" + boot;
+  return boot;
 }
 
 std::string to_text(const Member& member) {
-  const Json json = {{"host", member.host}, {"name", member.name}, {"world_size", member.world_size}};
+  const Json json = {
+      {"host", member.host}, {"machine", member.machine}, {"name", member.name}, {"world_size", member.world_size}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 Member member_from(const std::string& text) {
   const Json json = parse_json(text, "rank's entry in the store");
-  return {json.value("host", std::string()), json.value("name", std::string()), json.value("world_size", 0)};
+  return {
+      json.value("host", std::string()), json.value("machine", std::string()), json.value("name", std::string()),
+      json.value("world_size", 0)};
 }
 
 std::string list_missing(Store& store, const std::vector<std::string>& keys) {
@@ -70,7 +74,10 @@ Meeting meet(
   for (int member = 0; member < size; ++member) {
     keys.push_back(fmt::format("{}/member/{}", world, member));
   }
-  const Member own{host_identity(), fmt::format("{}, process {}", host_name(), ::getpid()), size};
+  const std::string boot = boot_number();
+  const Member own{
+      host_name() + "/" + boot, boot.empty() ? host_name() : boot,
+      fmt::format("{}, process {}", host_name(), ::getpid()), size};
   const std::string first = store.set_first(keys[rank], to_text(own));
   if (first != to_text(own)) {
     throw Error(
@@ -97,6 +104,7 @@ Meeting meet(
       throw_rank(
           "rank {} was started in a world of {} ranks, rank {} in one of {}", member, other.world_size, rank, size);
     }
+    meeting.places.push_back({other.machine, other.name});
     if (other.host == own.host) {
       meeting.local_rank += member < rank ? 1 : 0;
       ++meeting.local_world_size;

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "comm/environment.h"
 #include "comm/monitor.h"
@@ -14,6 +15,12 @@ struct Meeting {
   int local_rank = 0;
   int local_world_size = 1;
   bool one_host = true;  ///< all ranks run on this host
+  /// By rank. Ranks of one machine have the same `machine`, also where they are in containers with names of their own.
+  struct Place {
+    std::string machine;
+    std::string name;  ///< "node1, process 123"
+  };
+  std::vector<Place> places;
 };
 
 /// Signs in under `world` and waits for all ranks. Throws Error(rank) naming those that do not come within the timeout,

@@ -60,6 +60,14 @@ bool Monitor::in_action() const {
   return state_->action.active();
 }
 
+void Monitor::begin_wait(std::string_view text, int from) {
+  state_->wait_slot.begin(text, {.from = from});
+}
+
+void Monitor::end_wait() {
+  state_->wait_slot.end();
+}
+
 bool Monitor::failed() const {
   return state_->failed.load(std::memory_order_acquire);
 }

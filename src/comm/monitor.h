@@ -60,6 +60,11 @@ class Monitor {
   void end_action();
   bool in_action() const;
 
+  /// Says that the compute thread sleeps in `text` until `from` (a rank of the world, or -1) does its part, so that an
+  /// action that takes too long can name whom it waits for.
+  void begin_wait(std::string_view text, int from);
+  void end_wait();
+
   bool failed() const;
   /// Throws Error(rank) when some rank has failed: for long loops that neither wait nor begin actions.
   void check();

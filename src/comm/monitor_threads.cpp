@@ -210,7 +210,8 @@ void Monitor::State::watch_action() {
   }
   const ActionPlace& place = running->place;
   // Who waits for another rank lets that one speak first: its own action is the cause.
-  const int64_t patience = place.from >= 0 || place.to >= 0 ? 3 * options.period.count() : 0;
+  const auto waiting = wait_slot.snapshot();
+  const int64_t patience = place.from >= 0 || place.to >= 0 || waiting ? 3 * options.period.count() : 0;
   if (now - action_since_ms < options.timeout.count() + patience) {
     return;
   }
@@ -224,6 +225,11 @@ void Monitor::State::watch_action() {
   add("microbatch", place.microbatch);
   add("from rank", place.from);
   add("to rank", place.to);
+  if (waiting && waiting->place.from >= 0 && waiting->place.from != place.from) {
+    where += fmt::format(
+        "{}waiting for rank {}{}", where.empty() ? "" : ", ", waiting->place.from,
+        waiting->text == running->text ? std::string() : " in " + waiting->text);
+  }
   claim(Error(
       ErrorCode::rank,
       fmt::format(

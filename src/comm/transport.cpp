@@ -43,6 +43,10 @@ Transport::Transport(std::shared_ptr<TransportBackend> backend, std::vector<int>
   group_->first_tag = first_tag;
 }
 
+Transport Transport::with_tags(int first_tag) const {
+  return {group_->backend, group_->ranks, group_->rank, first_tag};
+}
+
 int Transport::rank() const {
   return group_->rank;
 }

@@ -103,6 +103,9 @@ class Transport {
   /// `first_tag` is added to all tags, so that several transports can share one backend.
   Transport(std::shared_ptr<TransportBackend> backend, std::vector<int> ranks, int rank, int first_tag = 0);
 
+  /// Over the same connections, with tags of its own from `first_tag` on.
+  Transport with_tags(int first_tag) const;
+
   int rank() const;
   int size() const;
   /// Numbers in the world.

@@ -1,30 +1,24 @@
 #include "comm/world.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <csignal>
-#include <cstdlib>
 #include <exception>
 #include <mutex>
 #include <numeric>
+#include <set>
 
 #include "base/log.h"
 #include "comm/collectives.h"
 #include "comm/failure.h"
-#include "comm/gloo.h"
 #include "comm/meeting.h"
 #include "comm/store.h"
 
 namespace shardpipe::comm {
 namespace {
-
-// Tags of transports that share the world's connections lie in ranges of their own.
-constexpr int kTagRange = Transport::kMaxTag + 1;
-constexpr int kCollectiveTags = kTagRange;
-constexpr int axis_tags(mesh::Axis axis) {
-  return kTagRange * (2 + static_cast<int>(axis));
-}
 
 /// The latest world's monitor, for World::fail: it outlives a world that an exception took down.
 std::shared_ptr<Monitor> latest_monitor;
@@ -76,11 +70,12 @@ struct World::Impl {
   std::string name;  ///< prefix of this world's keys; several worlds may follow each other
   std::optional<Store> store;
   std::shared_ptr<Monitor> monitor;
-  std::unique_ptr<Gloo> gloo;
-  std::shared_ptr<TransportBackend> backend;  ///< of all ranks
+  std::unique_ptr<Connections> connections;
+  Group world_group;
   Transport all;
   Transport collectives;
   std::array<Transport, mesh::kAxes.size()> axes;
+  std::array<Group, mesh::kAxes.size()> axis_groups;
   bool finished = false;
 };
 
@@ -111,19 +106,15 @@ World World::connect(const Environment& environment, const WorldOptions& options
   set_latest(impl.monitor);
 
   impl.meeting = meet(*impl.store, *impl.monitor, impl.name, environment, options.timeout);
-  std::string address;
-  if (impl.meeting.one_host) {
-    address = "127.0.0.1";
-  } else if (std::getenv("GLOO_SOCKET_IFNAME") == nullptr) {
-    // c10d would take the address of the host's own name, which on many hosts is a loopback one.
-    address = address_toward(environment.master_host);
-  }
-  impl.gloo = std::make_unique<Gloo>(address, *impl.monitor);
+  impl.connections = std::make_unique<Connections>(
+      *impl.store, impl.monitor, impl.meeting, impl.rank, options.transport, impl.name, environment.master_host,
+      options.timeout);
   std::vector<int> ranks(impl.size);
   std::iota(ranks.begin(), ranks.end(), 0);
-  impl.backend = impl.gloo->connect(*impl.store, impl.name + "/group/world", ranks, impl.rank, options.timeout);
-  impl.all = Transport(impl.backend, ranks, impl.rank);
-  impl.collectives = Transport(impl.backend, ranks, impl.rank, kCollectiveTags);
+  const Connection& connection = impl.connections->get(ranks);
+  impl.all = Transport(connection.messages, ranks, impl.rank);
+  impl.collectives = Transport(connection.messages, ranks, impl.rank, kBytesTags);
+  impl.world_group = connection.group;
   return world;
 }
 
@@ -176,13 +167,11 @@ void World::create_groups(const mesh::Mesh& mesh) {
     const int index = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank()) - ranks.begin());
     if (ranks.size() == 1) {
       transport = Transport(nullptr, ranks, 0);
-    } else if (mesh.size(axis) == size()) {
-      transport = Transport(impl_->backend, ranks, index, axis_tags(axis));
+      impl_->axis_groups[static_cast<size_t>(axis)] = Group(nullptr, ranks, 0, impl_->monitor);
     } else {
-      // Several groups lie along an axis; its first rank tells them apart.
-      const std::string name = fmt::format("{}/group/{}{}", impl_->name, to_string(axis), ranks[0]);
-      transport =
-          Transport(impl_->gloo->connect(*impl_->store, name, ranks, index, impl_->options.timeout), ranks, index);
+      const Connection& connection = impl_->connections->get(ranks);
+      transport = Transport(connection.messages, ranks, index, kAxisTags + kTagRange * static_cast<int>(axis));
+      impl_->axis_groups[static_cast<size_t>(axis)] = connection.group;
     }
   }
 }
@@ -193,6 +182,24 @@ const Transport& World::transport(mesh::Axis axis) const {
 
 const Transport& World::transport() const {
   return impl_->all;
+}
+
+const Group& World::group(mesh::Axis axis) const {
+  return impl_->axis_groups[static_cast<size_t>(axis)];
+}
+
+const Group& World::group() const {
+  return impl_->world_group;
+}
+
+Group World::group(const std::vector<int>& ranks) {
+  const bool known =
+      std::all_of(ranks.begin(), ranks.end(), [&](int member) { return member >= 0 && member < size(); });
+  if (!known || std::count(ranks.begin(), ranks.end(), rank()) != 1 ||
+      std::set<int>(ranks.begin(), ranks.end()).size() != ranks.size()) {
+    throw_internal("[{}] is no group of rank {} in a world of {} ranks", fmt::join(ranks, ", "), rank(), size());
+  }
+  return ranks.size() == 1 ? Group(nullptr, ranks, 0, impl_->monitor) : impl_->connections->get(ranks).group;
 }
 
 void World::broadcast(std::string& bytes, int root) {
@@ -229,14 +236,15 @@ void World::finish() {
   if (impl.size > 1) {
     {
       const ActionScope action(monitor(), "finish");
-      impl.gloo->flush();
+      impl.connections->flush();
     }
     impl.monitor->finish();
     impl.monitor->end_waits();
     impl.all = impl.collectives = Transport();
     impl.axes = {};
-    impl.backend.reset();
-    impl.gloo.reset();
+    impl.axis_groups = {};
+    impl.world_group = Group();
+    impl.connections.reset();
   }
   impl.finished = true;
   set_latest(nullptr);

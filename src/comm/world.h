@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "comm/connections.h"
 #include "comm/environment.h"
+#include "comm/group.h"
 #include "comm/monitor.h"
 #include "comm/transport.h"
 #include "mesh/mesh.h"
@@ -13,7 +15,9 @@
 namespace shardpipe::comm {
 
 /// timeout: of each action, and of the ranks' meeting.
-using WorldOptions = MonitorOptions;
+struct WorldOptions : MonitorOptions {
+  TransportChoice transport = TransportChoice::automatic;
+};
 
 /// The ranks of a job, seen from one of them. A world of one rank has no store, sockets or threads. Calls that involve
 /// other ranks are made by all ranks in the same order, from one thread.
@@ -39,6 +43,15 @@ class World {
   const Transport& transport(mesh::Axis axis) const;
   /// All ranks, in order.
   const Transport& transport() const;
+
+  /// Collectives along an axis; a group of one before create_groups or where the axis has one rank.
+  const Group& group(mesh::Axis axis) const;
+  /// Collectives of all ranks.
+  const Group& group() const;
+  /// Collectives of any ranks of the world in this order, this one among them; the same group when asked again. All of
+  /// them call it, in the same order where they share several groups. Throws Error(internal) for lists that are no
+  /// group of this rank, Error(rank) when they cannot connect within the timeout.
+  Group group(const std::vector<int>& ranks);
 
   /// Replaces `bytes` on every rank by those of `root`. Any size; sent in pieces along a binomial tree.
   void broadcast(std::string& bytes, int root);

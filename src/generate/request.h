@@ -15,7 +15,7 @@ struct Request {
   std::vector<std::vector<int64_t>> prompts;  ///< token ids, none empty; of an encoder-decoder the encoder's
   std::optional<int64_t> decoder_start;       ///< of an encoder-decoder: the token that its decoder starts with
   GenerateOptions options;
-  int lanes = 1;                 ///< microbatches: 1 to prompts.size()
+  int lanes = 1;                 ///< microbatches of a replica, fewer where it has fewer prompts: 1 to prompts.size()
   std::string tokenizer_folder;  ///< for stop texts; empty = none
 };
 

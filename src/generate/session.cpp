@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "base/error.h"
+#include "generate/replicas.h"
 #include "schedule/lower.h"
 
 namespace shardpipe::generation {
@@ -113,10 +114,8 @@ void check(const Request& request) {
   }
 }
 
-}  // namespace
-
-GenerateResult generate(runtime::Engine& engine, const Request& request, const TokenCallback& on_token) {
-  check(request);
+// The prompts of one replica, continued.
+GenerateResult continue_prompts(runtime::Engine& engine, const Request& request, const TokenCallback& on_token) {
   const Clock::time_point start = Clock::now();
   Request own = request;
   if (!engine.has_last_stage()) {
@@ -131,7 +130,6 @@ GenerateResult generate(runtime::Engine& engine, const Request& request, const T
   const auto step = schedule::add_token_exchange(lowered, false).ranks[rank];
 
   GenerateResult result;
-  result.lanes = request.lanes;
   result.steps.push_back(engine.run(first, driver));
   while (driver.any_active()) {
     result.steps.push_back(engine.run(step, driver));
@@ -144,6 +142,32 @@ GenerateResult generate(runtime::Engine& engine, const Request& request, const T
       result.outputs.push_back(row.output);
     }
   }
+  return result;
+}
+
+}  // namespace
+
+GenerateResult generate(runtime::Engine& engine, const Request& request, const TokenCallback& on_token) {
+  check(request);
+  const size_t prompts = request.prompts.size();
+  const auto [first, count] = prompts_of(prompts, engine.plan().layout.dp, engine.at().dp);
+  GenerateResult result;
+  if (count == prompts) {
+    result = continue_prompts(engine, request, on_token);
+  } else if (count > 0) {
+    Request own = request;
+    own.prompts.assign(
+        request.prompts.begin() + static_cast<ptrdiff_t>(first),
+        request.prompts.begin() + static_cast<ptrdiff_t>(first + count));
+    own.lanes = std::min(request.lanes, static_cast<int>(count));
+    const size_t begin = first;
+    const TokenCallback numbered = [&](size_t row, int64_t token, FinishReason reason) {
+      on_token(begin + row, token, reason);
+    };
+    result = continue_prompts(engine, own, on_token ? numbered : on_token);
+  }
+  result.lanes = request.lanes;
+  join_replicas(engine, prompts, result, on_token);
   return result;
 }
 

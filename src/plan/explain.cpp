@@ -5,6 +5,7 @@
 #include "graph/op_table.h"
 #include "partition/layers.h"
 #include "plan/explain_layers.h"
+#include "plan/explain_sharding.h"
 #include "plan/footprint.h"
 #include "plan/predict.h"
 #include "plan/units.h"
@@ -94,13 +95,20 @@ std::vector<StageReport> stage_reports(const Plan& plan, const Priced& priced) {
 
 std::vector<RankReport> rank_reports(const Plan& plan, const Priced& priced, const std::vector<StageReport>& stages) {
   std::vector<RankReport> reports;
-  for (int rank = 0; rank < plan.layout.pp; ++rank) {
+  std::vector<Plan> parts;
+  for (int part = 1; part < (plan.parts.empty() ? 1 : plan.layout.tp); ++part) {
+    parts.push_back(plan);
+    parts.back().select_part(part);
+  }
+  for (int rank = 0; rank < plan.mesh().world_size(); ++rank) {
     RankReport report;
     report.rank = rank;
-    report.stages = plan.stages_of_rank(rank);
+    report.at = plan.mesh().coordinates(rank);
+    report.stages = plan.stages_of_rank(report.at.pp);
+    const Plan& own = report.at.tp == 0 || parts.empty() ? plan : parts[index(report.at.tp) - 1];
     std::vector<const Graph*> graphs;
     for (const int stage : report.stages) {
-      graphs.push_back(&plan.stages.graphs[index(stage)]);
+      graphs.push_back(&own.stages.graphs[index(stage)]);
     }
     const Parameters parameters = parameters_of(graphs);
     report.parameters = parameters.count;
@@ -217,6 +225,21 @@ std::vector<StepReport> step_reports(
   return reports;
 }
 
+// The numbers of the model, where the graph is that of a part.
+void count_whole(Explanation& explanation) {
+  if (explanation.weights.empty()) {
+    return;
+  }
+  explanation.parameters = 0;
+  explanation.parameter_bytes = 0;
+  for (const WeightReport& weight : explanation.weights) {
+    const int64_t count = c10::multiply_integers(weight.shape);
+    explanation.parameters += count;
+    explanation.parameter_bytes +=
+        count * static_cast<int64_t>(c10::elementSize(graph::parse_dtype(weight.dtype).value()));
+  }
+}
+
 // 1, 2, 3, 4, 8, 16, … below `pp`.
 std::vector<int> fewer_ranks(int pp) {
   std::vector<int> fewer;
@@ -267,6 +290,8 @@ Explanation explain(const Plan& plan, const Forecast& forecast) {
   const Parameters all = parameters_of({&plan.graph});
   explanation.parameters = all.count;
   explanation.parameter_bytes = all.bytes;
+  explanation.weights = weight_reports(plan);
+  count_whole(explanation);
 
   Priced priced{forecast.steps(plan), {}};
   for (Step& step : priced.steps) {
@@ -282,6 +307,7 @@ Explanation explain(const Plan& plan, const Forecast& forecast) {
   explanation.ranks = rank_reports(plan, priced, explanation.stages);
   explanation.edges = edge_reports(plan, priced, explanation.rates);
   explanation.layers = layer_reports(plan, priced.steps, priced.costs);
+  explanation.collectives = collective_reports(plan, priced.steps);
   explanation.shared = shared_reports(plan);
   explanation.operators = operators_without_row(plan, priced.steps.front().sizes);
   explanation.steps = step_reports(plan, priced, explanation, forecast);

@@ -61,9 +61,32 @@ struct StageReport {
   std::vector<double> forward_s;          ///< of a microbatch
 };
 
+/// How a parameter lies over the axis tp.
+struct WeightReport {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;    ///< of the whole
+  int dim = -1;                  ///< that is divided; -1: whole on each part
+  std::vector<int64_t> extents;  ///< by part
+  std::vector<int64_t> blocks;   ///< tensor::Shard's
+  std::vector<int64_t> bytes;    ///< by part
+  std::string reason;            ///< why it is whole, where that needs one
+};
+
+/// A collective of a part's program over the axis tp.
+struct CollectiveReport {
+  std::string op;
+  std::string module;
+  bool backward = false;
+  std::string dtype;           ///< of the whole, or of the sum; empty when not known
+  std::string shape;           ///< "[tokens, 576]"; empty when not known
+  std::vector<int64_t> bytes;  ///< of one microbatch, by step
+};
+
 /// What a rank holds: its stages together.
 struct RankReport {
-  int rank = 0;
+  int rank = 0;  ///< in the world
+  mesh::Coordinates at;
   std::vector<int> stages;
   int64_t parameters = 0;  ///< a tied one once
   int64_t parameter_bytes = 0;
@@ -142,6 +165,8 @@ struct Explanation {
   std::vector<RankReport> ranks;
   std::vector<EdgeReport> edges;
   std::vector<LayerReport> layers;
+  std::vector<WeightReport> weights;          ///< with tp above 1
+  std::vector<CollectiveReport> collectives;  ///< likewise
   std::vector<SharedReport> shared;
   std::vector<OperatorReport> operators;
   double request_s = 0;

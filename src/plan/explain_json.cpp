@@ -1,4 +1,5 @@
 #include "plan/explain.h"
+#include "plan/explain_sharding.h"
 
 namespace shardpipe::plan {
 namespace {
@@ -117,6 +118,9 @@ Json to_json(const Explanation& e) {
   json["ranks"] = list_of(e.ranks, [](const RankReport& rank) {
     return Json{
         {"rank", rank.rank},
+        {"pp", rank.at.pp},
+        {"dp", rank.at.dp},
+        {"tp", rank.at.tp},
         {"stages", rank.stages},
         {"parameters", rank.parameters},
         {"parameter_bytes", rank.parameter_bytes},
@@ -134,6 +138,14 @@ Json to_json(const Explanation& e) {
     entry["steps"] = by_step(e, [&](size_t i) {
       return Json{{"flops", layer.flops[i]}, {"forward_s", layer.forward_s[i]}};
     });
+    return entry;
+  });
+  json["weights"] = list_of(e.weights, [](const WeightReport& weight) { return to_json(weight); });
+  json["collectives"] = list_of(e.collectives, [&](const CollectiveReport& collective) {
+    Json entry = {{"op", collective.op}, {"module", collective.module}, {"backward", collective.backward}};
+    entry["dtype"] = collective.dtype.empty() ? Json() : Json(collective.dtype);
+    entry["shape"] = collective.shape.empty() ? Json() : Json(collective.shape);
+    entry["steps"] = by_step(e, [&](size_t i) { return Json{{"bytes", collective.bytes[i]}}; });
     return entry;
   });
   json["shared"] = list_of(e.shared, [](const SharedReport& tensor) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "plan/explain.h"
+#include "plan/explain_sharding.h"
 #include "plan/explain_words.h"
 #include "plan/units.h"
 
@@ -134,7 +135,7 @@ std::string to_text(const Explanation& e) {
     text += wrapped(sentence);
   }
   text += fmt::format("\n{}", stages_table(e));
-  if (e.layout.virtual_stages > 1) {
+  if (e.ranks.size() > e.stages.size() || e.layout.virtual_stages > 1) {
     text += fmt::format("\n{}", ranks_table(e));
   }
   for (size_t i = 0; i < e.steps.size(); ++i) {
@@ -142,6 +143,13 @@ std::string to_text(const Explanation& e) {
   }
   if (!e.edges.empty()) {
     text += fmt::format("\nWhat a microbatch sends\n{}", edges_table(e));
+  }
+  if (!e.weights.empty()) {
+    text += fmt::format("\nHow --tp {} divides the weights\n{}", e.layout.tp, table(weight_rows(e.weights), {1, 2, 3}));
+    text += e.collectives.empty()
+                ? "\nNo collectives\n"
+                : fmt::format(
+                      "\nCollectives of a microbatch\n{}", table(collective_rows(e.collectives, e.steps), {1, 2, 3}));
   }
   text += "\n";
   for (const std::string& sentence : tail_words(e)) {

@@ -8,11 +8,13 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "graph/verify.h"
 #include "kernels/fuse.h"
 #include "schedule/builders.h"
 #include "schedule/select.h"
 #include "schedule/validate.h"
+#include "tensor/shard.h"
 
 namespace shardpipe::plan {
 namespace {
@@ -26,11 +28,8 @@ bool is_file(const std::string& schedule) {
 
 void check(const LayoutOptions& layout, const std::string& kernels) {
   const mesh::Mesh mesh(layout.pp, layout.dp, layout.tp);  // refuses sizes that cannot exist
-  if (layout.tp > 1 || layout.dp > 1) {
-    throw Error(
-        ErrorCode::usage,
-        fmt::format("--tp {} --dp {}: this version runs pipeline stages only, both must be 1", layout.tp, layout.dp),
-        "use --pp");
+  if (layout.tp == 1 && !layout.tp_plan.empty()) {
+    throw Error(ErrorCode::usage, "--tp-plan pins what --tp divides, and --tp is 1", "use --tp 2, or leave it out");
   }
   if (layout.virtual_stages < 0) {
     throw_usage("--virtual is {}, must be at least 1", layout.virtual_stages);
@@ -140,7 +139,100 @@ void explain_stages(const LayoutOptions& layout, F f) {
   }
 }
 
+std::vector<tensor::PinRule> pin_rules(const LayoutOptions& layout) {
+  std::vector<tensor::PinRule> rules;
+  for (const auto& [pattern, pin] : layout.tp_plan) {
+    tensor::PinRule rule{pattern, tensor::Pin::replicate, pin.gather_output, pin.input_is_parallel};
+    switch (pin.style) {
+      case TensorPin::Style::colwise:
+        rule.pin = tensor::Pin::colwise;
+        break;
+      case TensorPin::Style::rowwise:
+        rule.pin = tensor::Pin::rowwise;
+        break;
+      case TensorPin::Style::replicate:
+        break;
+      case TensorPin::Style::vocab:
+        rule.pin = tensor::Pin::vocab;
+        break;
+    }
+    rules.push_back(std::move(rule));
+  }
+  return rules;
+}
+
+// Nothing can be divided into more parts than it has elements in a row.
+void check_width(const graph::Graph& graph, int parts) {
+  int64_t widest = 0;
+  for (const graph::ValueId id : graph.used_tensors()) {
+    const graph::Value& value = graph.values[static_cast<size_t>(id)];
+    if (value.kind == graph::ValueKind::parameter && value.shape) {
+      for (const int64_t extent : graph::evaluate(*value.shape, {})) {
+        widest = std::max(widest, extent);
+      }
+    }
+  }
+  if (parts > widest) {
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("--tp {} is wider than anything to shard: no dimension of a weight is above {}", parts, widest),
+        "use a smaller --tp, or --pp and --dp");
+  }
+}
+
+// Divides the plan's graph over the axis tp.
+void divide(Plan& plan, bool gradients) {
+  check_width(plan.graph, plan.layout.tp);
+  tensor::Sharded sharded = tensor::shard(plan.graph, {plan.layout.tp, gradients, pin_rules(plan.layout)});
+  if (sharded.shards.empty()) {
+    log_warning("--tp {}: nothing is divided, every rank of tp computes all of its stage", plan.layout.tp);
+  }
+  plan.shards = std::move(sharded.shards);
+  plan.replicated = std::move(sharded.replicated);
+  plan.collectives = std::move(sharded.collectives);
+  plan.graph = sharded.graphs.front();
+  if (sharded.graphs.size() > 1) {
+    plan.parts = std::move(sharded.graphs);
+  }
+}
+
+// Cuts are indices into the nodes, and edges are ids: the same in all parts.
+void check_same_program(const std::vector<graph::Graph>& parts) {
+  for (const graph::Graph& part : parts) {
+    const bool same = std::equal(
+        part.nodes.begin(), part.nodes.end(), parts.front().nodes.begin(), parts.front().nodes.end(),
+        [](const graph::Node& a, const graph::Node& b) { return a.id == b.id && a.results == b.results; });
+    if (!same || part.values.size() != parts.front().values.size()) {
+      throw_internal("the parts of a model are not the same program");
+    }
+  }
+}
+
 }  // namespace
+
+void Plan::select_part(int selected) {
+  part = selected;
+  if (!parts.empty()) {
+    graph = parts.at(static_cast<size_t>(selected));
+    stages = partition::cut(graph, cuts);
+  }
+}
+
+std::optional<graph::Shape> Plan::whole_shape(const graph::Value& value) const {
+  std::optional<graph::Shape> shape = value.shape;
+  if (const auto divided = shards.find(value.name); shape && divided != shards.end()) {
+    graph::Size& extent = shape->at(static_cast<size_t>(divided->second.dim));
+    extent = divided->second.whole(extent.evaluate({}), part);
+  }
+  return shape;
+}
+
+void Plan::check_memory(int64_t limit) const {
+  partition::check_memory(graph, cuts, stages_by_rank(), limit);
+  for (const graph::Graph& other : parts) {
+    partition::check_memory(other, cuts, stages_by_rank(), limit);
+  }
+}
 
 schedule::StageEdges Plan::stage_edges() const {
   std::set<std::pair<int, int>> pairs;
@@ -234,9 +326,9 @@ int64_t Plan::parameter_bytes(const std::vector<int>& of_stages) const {
   std::set<graph::ValueId> counted;
   int64_t bytes = 0;
   for (const int stage : of_stages) {
-    const graph::Graph& part = stages.graphs[static_cast<size_t>(stage)];
-    for (const graph::ValueId id : part.used_tensors()) {
-      const graph::Value& value = part.values[static_cast<size_t>(id)];
+    const graph::Graph& held = stages.graphs[static_cast<size_t>(stage)];
+    for (const graph::ValueId id : held.used_tensors()) {
+      const graph::Value& value = held.values[static_cast<size_t>(id)];
       if (value.kind == graph::ValueKind::parameter && counted.insert(id).second) {
         bytes += graph::size_bytes(value, {});
       }
@@ -248,6 +340,7 @@ int64_t Plan::parameter_bytes(const std::vector<int>& of_stages) const {
 Plan outline(const Plan& plan, const PlanOptions& options, int pp, const CostFunction& costs) {
   Plan other;
   other.graph = plan.graph;
+  other.shards = plan.shards;
   other.scalars = plan.scalars;
   other.threads = plan.threads;
   other.layout = plan.layout;
@@ -279,6 +372,9 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
   plan.frozen = model.frozen;
   plan.graph = model.graph;
   plan.scalars = describe_scalars(plan.graph);
+  if (plan.layout.tp > 1) {
+    divide(plan, options.gradients);
+  }
   if (is_file(plan.layout.schedule)) {
     plan.schedule_csv = read_file(plan.layout.schedule);
   } else if (plan.layout.virtual_stages == 0) {
@@ -289,11 +385,15 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
     // The fused operators have no gradient.
     plan.choice = kernels::load_or_measure(options.threads);
     plan.graph = kernels::fuse(plan.graph, plan.choice, model.dtype);
+    for (graph::Graph& part : plan.parts) {
+      part = kernels::fuse(part, plan.choice, model.dtype);
+    }
   }
   graph::verify(plan.graph, "planning");
+  check_same_program(plan.parts);
   explain_stages(plan.layout, [&] {
     plan.cuts = cut_points(plan, options, costs);
-    partition::check_memory(plan.graph, plan.cuts, plan.stages_by_rank(), plan.layout.memory_bytes);
+    plan.check_memory(plan.layout.memory_bytes);
     plan.stages = partition::cut(plan.graph, plan.cuts);
   });
   schedule::validate(plan.schedule(plan.default_microbatches(), options.gradients), plan.stage_edges());

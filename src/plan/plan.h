@@ -18,6 +18,7 @@
 #include "plan/scalars.h"
 #include "schedule/builders.h"
 #include "shardpipe/options.h"
+#include "tensor/shard.h"
 
 namespace shardpipe::plan {
 
@@ -46,15 +47,24 @@ struct Plan {
   int threads = 1;               ///< per rank
   std::string kernels = "auto";  ///< or "reference"
   kernels::KernelChoice choice;  ///< what "auto" chose
-  graph::Graph graph;            ///< whole, with the chosen kernels
+  graph::Graph graph;            ///< with the chosen kernels: whole, or with tp > 1 that of the selected part
   partition::CutPoints cuts;     ///< indices into graph.nodes
   std::vector<std::string> checkpoints;
   std::map<std::string, WeightSource> weights;
   std::set<std::string> frozen;
   std::string schedule_csv;           ///< where layout.schedule is a file: its text
   std::vector<ScalarOutput> scalars;  ///< how the outputs without dimensions of several microbatches become one
+  std::vector<graph::Graph> parts;    ///< by tp part, where their graphs differ; else empty
+  std::map<std::string, tensor::Shard> shards;  ///< parameters, buffers and shared states that tp divides, by name
+
+  bool own_pieces = false;  ///< each rank's checkpoints hold its pieces of them: an artefact's
+
+  // What a plan tells its reader, known where it was made only.
+  std::map<std::string, std::string> replicated;  ///< tensor::Sharded's
+  std::vector<tensor::Collective> collectives;
 
   // Derived from the above by every rank.
+  int part = 0;  ///< of the axis tp that `graph` and `stages` are of
   partition::Stages stages;
   std::vector<int> placement;        ///< pp rank by stage; empty: stage mod pp
   schedule::Schedule file_schedule;  ///< that of schedule_csv
@@ -62,6 +72,11 @@ struct Plan {
   /// Derives `placement` and `file_schedule`. Throws Error(input) when the schedule's file is bad, Error(usage) when it
   /// is for another number of ranks or stages.
   void place_stages();
+
+  /// Makes `graph` and `stages` those of one part of the axis tp.
+  void select_part(int selected);
+  /// The shape of a parameter, buffer or shared state in the model; `value` is of `graph`, whose shape is the part's.
+  std::optional<graph::Shape> whole_shape(const graph::Value& value) const;
 
   mesh::Mesh mesh() const { return {layout.pp, layout.dp, layout.tp}; }
   /// Microbatches of a batch that is large enough, where nobody says how many.
@@ -82,6 +97,8 @@ struct Plan {
   /// Compute and communication actions of one step, backwards too where asked for. Throws Error(usage) when the
   /// schedule cannot have so many microbatches.
   schedule::Schedule schedule(int microbatches, bool backward) const;
+  /// Throws Error(usage) where a rank holds more than so many bytes (0 = no limit).
+  void check_memory(int64_t limit) const;
   /// Bytes of the parameters that the stages hold together, a tied one once.
   int64_t parameter_bytes(const std::vector<int>& of_stages) const;
 };

@@ -4,11 +4,21 @@
 #include "kernels/register.h"
 #include "plan/layout_json.h"
 #include "plan/plan.h"
+#include "tensor/collectives.h"
 
 namespace shardpipe::plan {
 namespace {
 
-constexpr int kVersion = 4;
+constexpr int kVersion = 5;
+
+// The graphs of the plan: one, or one a part.
+std::vector<const graph::Graph*> graphs_of(const Plan& plan) {
+  std::vector<const graph::Graph*> graphs;
+  for (const graph::Graph& part : plan.parts) {
+    graphs.push_back(&part);
+  }
+  return graphs.empty() ? std::vector{&plan.graph} : graphs;
+}
 
 Json to_json(const Plan& plan) {
   Json json;
@@ -29,6 +39,11 @@ Json to_json(const Plan& plan) {
   json["scalars"] = Json::array();
   for (const ScalarOutput& scalar : plan.scalars) {
     json["scalars"].push_back(to_json(scalar));
+  }
+  json["own_pieces"] = plan.own_pieces;
+  json["shards"] = Json::object();
+  for (const auto& [name, shard] : plan.shards) {
+    json["shards"][name] = {shard.dim, shard.blocks, shard.units};
   }
   return json;
 }
@@ -53,13 +68,25 @@ Plan from_json(const Json& json) {
   for (const Json& scalar : json.at("scalars")) {
     plan.scalars.push_back(scalar_from_json(scalar));
   }
+  plan.own_pieces = json.at("own_pieces");
+  for (const auto& [name, shard] : json.at("shards").items()) {
+    plan.shards[name] = {
+        shard.at(0).get<int>(), shard.at(1).get<std::vector<int64_t>>(), shard.at(2).get<std::vector<int64_t>>()};
+  }
   return plan;
 }
 
 }  // namespace
 
 std::string serialize(const Plan& plan) {
-  const std::string body = to_json(plan).dump() + "\n" + graph::print(plan.graph);
+  Json json = to_json(plan);
+  std::string texts;
+  for (const graph::Graph* part : graphs_of(plan)) {
+    const std::string text = graph::print(*part);
+    json["graph_bytes"].push_back(text.size());
+    texts += text;
+  }
+  const std::string body = json.dump() + "\n" + texts;
   return fmt::format("shardpipe-plan {} {:016x}\n{}", kVersion, fnv1a(body), body);
 }
 
@@ -79,13 +106,29 @@ Plan parse(std::string_view text, const std::string& where) {
   }
   const size_t line = std::min(body.find('\n'), body.size());
   Plan plan;
+  std::vector<size_t> sizes;
   try {
-    plan = from_json(parse_json(body.substr(0, line), where));
+    const Json json = parse_json(body.substr(0, line), where);
+    plan = from_json(json);
+    sizes = json.at("graph_bytes").get<std::vector<size_t>>();
   } catch (const nlohmann::json::exception& error) {
     throw_input("{} is damaged: {}", where, error.what());
   }
   kernels::register_operators();
-  plan.graph = graph::parse(body.substr(std::min(line + 1, body.size())), where);
+  tensor::register_collectives();
+  std::string_view rest = body.substr(std::min(line + 1, body.size()));
+  std::vector<graph::Graph> graphs;
+  for (const size_t size : sizes) {
+    graphs.push_back(graph::parse(rest.substr(0, size), where));
+    rest.remove_prefix(std::min(size, rest.size()));
+  }
+  if (graphs.empty()) {
+    throw_input("{} is damaged: it has no graph", where);
+  }
+  plan.graph = graphs.front();
+  if (graphs.size() > 1) {
+    plan.parts = std::move(graphs);
+  }
   plan.stages = partition::cut(plan.graph, plan.cuts);
   return plan;
 }

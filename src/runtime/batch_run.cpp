@@ -3,6 +3,7 @@
 #include <ATen/Functions.h>
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "base/error.h"
@@ -43,29 +44,39 @@ class Batch : public BatchDriver {
       const RunOptions& options,
       const InputCheck& check,
       const StageObserver& observer)
-      : engine_(engine), plan_(engine.plan()), pipeline_(engine.pipeline()), observer_(observer) {
-    const comm::ActionScope action(engine.monitor(), "inputs", {.from = first() ? -1 : pipeline_.ranks()[0]});
-    if (first()) {
+      : engine_(engine), plan_(engine.plan()), world_(engine.world()), replica_(engine.at().dp), observer_(observer) {
+    const comm::ActionScope action(engine.monitor(), "inputs", {.from = engine.is_first() ? -1 : 0});
+    if (engine.is_first()) {
       prepare(inputs, options, check);
       distribute();
     } else {
       request_ = batch_request_from_json(
-          parse_json(text_of(receive_bundle(pipeline_, 1, 0, kRequestTag)[0].value.toTensor()), "the batch of rank 0"));
+          parse_json(text_of(receive_bundle(world_, 1, 0, kRequestTag)[0].value.toTensor()), "the batch of rank 0"));
       find_loss_terms();
-      const std::vector<std::string> names = rank_inputs(pipeline_.rank());
-      std::vector<Received> values = receive_bundle(pipeline_, names.size(), 0, kInputTag);
+      if (idle()) {
+        return;
+      }
+      const std::vector<std::string> names = rank_inputs(engine_.rank());
+      std::vector<Received> values = receive_bundle(world_, names.size(), 0, kInputTag);
       for (size_t i = 0; i < names.size(); ++i) {
         inputs_[names[i]] = values[i].value.toTensor();
       }
     }
+    first_ = request_.first_of(replica_);
     if (request_.loss_weights) {
       weights_ = *request_.loss_weights;
     }
   }
 
   BatchResult run() {
+    BatchResult result;
+    result.microbatches = request_.by_replica.front();
+    result.request = request_;
+    if (idle()) {
+      return result;
+    }
     const bool gradients = !request_.loss.empty();
-    const int microbatches = request_.microbatches();
+    const int microbatches = request_.by_replica[static_cast<size_t>(replica_)];
     const bool late = gradients && !request_.loss_weights;  // known after the forwards only
     schedule::Schedule step = plan_.schedule(microbatches, gradients);
     if (late) {
@@ -75,8 +86,6 @@ class Batch : public BatchDriver {
     const std::vector<schedule::Action>& actions = step.ranks[static_cast<size_t>(engine_.rank())];
     const auto backwards = late ? std::find_if(actions.begin(), actions.end(), schedule::is_backward) : actions.end();
     engine_.begin_batch(microbatches, gradients);
-    BatchResult result;
-    result.microbatches = microbatches;
     add(result.stats, engine_.run({actions.begin(), backwards}, *this));
     if (late) {
       find_weights();
@@ -85,14 +94,15 @@ class Batch : public BatchDriver {
     gather_outputs(result);
     if (gradients) {
       const comm::ActionScope action(engine_.monitor(), "gradients");
-      result.gradients = gather_gradients(engine_, request_.loss);
+      result.gradients = gather_gradients(engine_, request_.loss, request_.active_replicas());
     }
     return result;
   }
 
   c10::IValue input(int microbatch, const std::string& name) override {
     const ValueId id = plan_.graph.find(name);
-    const at::Tensor tensor = chunk_of(inputs_.at(name), request_.inputs.at(name), request_, microbatch);
+    const at::Tensor tensor =
+        chunk_of(inputs_.at(name), request_.inputs.at(name), request_, first_ + microbatch, first_);
     return graph::as_value(tensor, plan_.graph.values[static_cast<size_t>(id)].type);
   }
 
@@ -114,7 +124,7 @@ class Batch : public BatchDriver {
   }
 
   at::Tensor gradient(int microbatch, const std::string& output) override {
-    const auto m = static_cast<size_t>(microbatch);
+    const auto m = static_cast<size_t>(first_ + microbatch);
     if (loss_terms_.empty()) {
       if (output != request_.loss) {
         return {};
@@ -135,7 +145,8 @@ class Batch : public BatchDriver {
   }
 
  private:
-  bool first() const { return engine_.rank() == 0; }
+  // Whether this rank's replica has no rows.
+  bool idle() const { return request_.by_replica[static_cast<size_t>(replica_)] == 0; }
 
   // Names of the model's inputs that the stages of a rank use.
   std::vector<std::string> rank_inputs(int rank) const {
@@ -209,13 +220,17 @@ class Batch : public BatchDriver {
   }
 
   void distribute() {
-    for (int rank = 1; rank < pipeline_.size(); ++rank) {
-      send_bundle(pipeline_, {bytes_of(to_json(request_).dump())}, rank, kRequestTag);
-      std::vector<c10::IValue> values;
-      for (const std::string& name : rank_inputs(rank)) {
-        values.emplace_back(inputs_.at(name));
+    for (int rank = 1; rank < world_.size(); ++rank) {
+      const mesh::Coordinates at = plan_.mesh().coordinates(rank);
+      send_bundle(world_, {bytes_of(to_json(request_).dump())}, rank, kRequestTag);
+      if (request_.by_replica[static_cast<size_t>(at.dp)] == 0) {
+        continue;
       }
-      send_bundle(pipeline_, values, rank, kInputTag);
+      std::vector<c10::IValue> values;
+      for (const std::string& name : rank_inputs(at.pp)) {
+        values.emplace_back(replica_part(inputs_.at(name), request_.inputs.at(name), request_, at.dp));
+      }
+      send_bundle(world_, values, rank, kInputTag);
     }
   }
 
@@ -234,7 +249,8 @@ class Batch : public BatchDriver {
     return at::stack(values);
   }
 
-  // Every rank learns the weights of the loss's terms, from the counts that the forwards left wherever they ran.
+  // Every rank learns the weights of the loss's terms, from the counts that the forwards left wherever they ran. They
+  // are the same in all parts of tp: each has them from its own.
   void find_weights() {
     const comm::ActionScope action(engine_.monitor(), "counts");
     std::set<std::string> counts;
@@ -246,77 +262,121 @@ class Batch : public BatchDriver {
       std::erase_if(names, [&](const std::string& name) { return counts.count(name) == 0; });
       return names;
     };
-    ScalarValues values;
-    std::vector<c10::IValue> sent;
+    std::vector<c10::IValue> own;
     for (const std::string& name : counts_of(engine_.rank())) {
-      values[name] = scalar_values(name);
-      sent.emplace_back(values[name]);
+      own.emplace_back(scalar_values(name));
     }
     // Everyone tells everyone: the counts are few numbers.
-    for (int rank = 0; rank < pipeline_.size(); ++rank) {
-      if (rank != engine_.rank()) {
-        send_bundle(pipeline_, sent, rank, kCountTag);
+    const std::vector<mesh::Coordinates> ranks = active_ranks(engine_.at().tp);
+    for (const mesh::Coordinates& at : ranks) {
+      if (at != engine_.at()) {
+        send_bundle(world_, own, plan_.mesh().rank(at), kCountTag);
       }
     }
-    for (int rank = 0; rank < pipeline_.size(); ++rank) {
-      if (rank != engine_.rank()) {
-        const std::vector<std::string> names = counts_of(rank);
-        const std::vector<Received> received = receive_bundle(pipeline_, names.size(), rank, kCountTag);
-        for (size_t i = 0; i < names.size(); ++i) {
-          values[names[i]] = received[i].value.toTensor();
-        }
-      }
-    }
-    set_weights(values);
-  }
-
-  void gather_outputs(BatchResult& result) {
-    const int to = request_.outputs_on_last ? plan_.rank_of_stage(plan_.num_stages() - 1) : 0;
-    const comm::ActionScope action(engine_.monitor(), "outputs");
-    std::map<std::string, at::Tensor> whole;
-    ScalarValues scalars;
-    std::map<std::string, at::Tensor> examples;
-    for (int rank = 0; rank < pipeline_.size(); ++rank) {
-      if (rank != engine_.rank() && to != engine_.rank()) {
-        continue;
-      }
-      // A scalar's values, and one of them for dtype and shape; else the joined output.
-      std::vector<std::string> names = rank_outputs(rank);
-      std::vector<c10::IValue> values;
-      if (rank == engine_.rank()) {
-        for (const std::string& name : names) {
-          const auto rule = request_.outputs.find(name);
-          const bool scalar = rule == request_.outputs.end() || rule->second.scalar;
-          values.emplace_back(
-              scalar ? outputs_.at(name).front()
-                     : join_output(name, rule->second.merge, outputs_.at(name), request_.rows));
-          values.emplace_back(scalar ? scalar_values(name) : at::Tensor());
-        }
-        if (to != rank) {
-          send_bundle(pipeline_, values, to, kOutputTag);
-          continue;
-        }
-      } else {
-        for (Received& received : receive_bundle(pipeline_, 2 * names.size(), rank, kOutputTag)) {
+    std::map<std::string, std::vector<at::Tensor>> by_replica;
+    for (const mesh::Coordinates& at : ranks) {
+      const std::vector<std::string> names = counts_of(at.pp);
+      std::vector<c10::IValue> values = own;
+      if (at != engine_.at()) {
+        values.clear();
+        for (Received& received : receive_bundle(world_, names.size(), plan_.mesh().rank(at), kCountTag)) {
           values.push_back(std::move(received.value));
         }
       }
       for (size_t i = 0; i < names.size(); ++i) {
-        whole[names[i]] = values[2 * i].toTensor();
+        by_replica[names[i]].push_back(values[i].toTensor());
+      }
+    }
+    ScalarValues values;
+    for (const auto& [name, list] : by_replica) {
+      values[name] = at::cat(list);
+    }
+    set_weights(values);
+  }
+
+  // Ranks of one part of tp that have rows, replica after replica.
+  std::vector<mesh::Coordinates> active_ranks(int part) const {
+    std::vector<mesh::Coordinates> ranks;
+    for (int replica = 0; replica < request_.active_replicas(); ++replica) {
+      for (int rank = 0; rank < plan_.layout.pp; ++rank) {
+        ranks.push_back({rank, replica, part});
+      }
+    }
+    return ranks;
+  }
+
+  // What this rank tells of its outputs, two values each: a scalar's values, and one of them for dtype and shape; else
+  // the joined output.
+  std::vector<c10::IValue> own_outputs() const {
+    std::vector<c10::IValue> values;
+    for (const std::string& name : rank_outputs(engine_.rank())) {
+      const auto rule = request_.outputs.find(name);
+      const bool scalar = rule == request_.outputs.end() || rule->second.scalar;
+      values.emplace_back(
+          scalar ? outputs_.at(name).front()
+                 : join_output(name, rule->second.merge, outputs_.at(name), request_.rows_of(replica_)));
+      values.emplace_back(scalar ? scalar_values(name) : at::Tensor());
+    }
+    return values;
+  }
+
+  // Outputs are the same in all parts of tp: the first one's count.
+  void gather_outputs(BatchResult& result) {
+    const int to =
+        plan_.mesh().rank({request_.outputs_on_last ? plan_.rank_of_stage(plan_.num_stages() - 1) : 0, 0, 0});
+    const int self = plan_.mesh().rank(engine_.at());
+    const comm::ActionScope action(engine_.monitor(), "outputs");
+    if (to != self) {
+      if (engine_.at().tp == 0) {
+        send_bundle(world_, own_outputs(), to, kOutputTag);
+      }
+      return;
+    }
+    std::map<std::string, std::vector<at::Tensor>> parts;  // by replica
+    std::map<std::string, std::vector<at::Tensor>> scalar_parts;
+    for (const mesh::Coordinates& at : active_ranks(0)) {
+      const std::vector<std::string> names = rank_outputs(at.pp);
+      std::vector<c10::IValue> values;
+      if (at == engine_.at()) {
+        values = own_outputs();
+      } else {
+        for (Received& received : receive_bundle(world_, 2 * names.size(), plan_.mesh().rank(at), kOutputTag)) {
+          values.push_back(std::move(received.value));
+        }
+      }
+      for (size_t i = 0; i < names.size(); ++i) {
+        parts[names[i]].push_back(values[2 * i].toTensor());
         if (values[2 * i + 1].isTensor() && values[2 * i + 1].toTensor().defined()) {
-          scalars[names[i]] = values[2 * i + 1].toTensor();
+          scalar_parts[names[i]].push_back(values[2 * i + 1].toTensor());
         }
       }
     }
-    if (to != engine_.rank()) {
-      return;
+    ScalarValues scalars;
+    for (const auto& [name, list] : scalar_parts) {
+      scalars[name] = at::cat(list);
+    }
+    join_outputs(parts, scalars, result);
+  }
+
+  void join_outputs(
+      const std::map<std::string, std::vector<at::Tensor>>& parts, const ScalarValues& scalars, BatchResult& result) {
+    std::vector<int64_t> rows;  // by replica
+    for (int replica = 0; replica < request_.active_replicas(); ++replica) {
+      const std::vector<int64_t> own = request_.rows_of(replica);
+      rows.push_back(std::accumulate(own.begin(), own.end(), int64_t{0}));
     }
     for (const graph::Output& output : plan_.graph.outputs) {
       if (plan::is_hidden_output(output.name)) {
         continue;
       }
-      at::Tensor value = whole.at(output.name);
-      if (request_.outputs.at(output.name).scalar && request_.microbatches() > 1) {
+      const JoinRule& rule = request_.outputs.at(output.name);
+      const std::vector<at::Tensor>& list = parts.at(output.name);
+      if (!rule.scalar) {
+        result.outputs.emplace_back(output.name, join_output(output.name, rule.merge, list, rows));
+        continue;
+      }
+      at::Tensor value = list.front();
+      if (request_.microbatches() > 1) {
         const auto known = std::find_if(
             plan_.scalars.begin(), plan_.scalars.end(), [&](const auto& scalar) { return scalar.name == output.name; });
         const plan::ScalarOutput scalar = known == plan_.scalars.end() ? plan::ScalarOutput{output.name, {}} : *known;
@@ -328,7 +388,9 @@ class Batch : public BatchDriver {
 
   Engine& engine_;
   const plan::Plan& plan_;
-  const comm::Transport& pipeline_;
+  const comm::Transport& world_;
+  int replica_;
+  int first_ = 0;  // microbatch of the list that is this replica's first
   const StageObserver& observer_;
   BatchRequest request_;
   std::map<std::string, at::Tensor> inputs_;
@@ -344,8 +406,14 @@ BatchRequest check_batch(
   BatchRequest request = request_batch(plan, inputs, options);
   const auto pairs = std::max(1, static_cast<int>(plan.stage_edges().size()));
   const int most = (comm::Transport::kMaxTag - kFirstBatchTag) / (2 * pairs);
-  if (request.microbatches() > most) {
-    throw_usage("--chunks is {}, must be at most {} with these cuts", request.microbatches(), most);
+  const int own = request.by_replica.front();  // no other replica has more
+  if (own > most) {
+    throw_usage("--chunks is {}, must be at most {} with these cuts", own, most);
+  }
+  for (const int microbatches : std::set<int>(request.by_replica.begin(), request.by_replica.end())) {
+    if (microbatches > 0) {
+      plan.schedule(microbatches, !options.loss.empty());  // refuses numbers that the schedule cannot have
+    }
   }
   for (const int microbatch : {0, request.microbatches() - 1}) {
     std::map<std::string, at::Tensor> checked;

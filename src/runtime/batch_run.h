@@ -19,7 +19,8 @@ using StageObserver = std::function<void(int stage, int microbatch, const StageV
 struct BatchResult {
   NamedTensors outputs;    ///< in the order of the graph's; numbers are tensors without dimensions
   NamedTensors gradients;  ///< of the loss, on rank 0; a tied parameter under each of its names
-  int microbatches = 1;
+  int microbatches = 1;    ///< of a replica: the most
+  BatchRequest request;    ///< how the batch was cut
   StepStats stats;
 };
 

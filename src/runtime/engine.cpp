@@ -5,8 +5,10 @@
 #include <c10/core/InferenceMode.h>
 
 #include <chrono>
+#include <optional>
 
 #include "base/error.h"
+#include "runtime/axis_group.h"
 
 namespace shardpipe::runtime {
 namespace {
@@ -22,11 +24,19 @@ double seconds_since(Clock::time_point start) {
 }  // namespace
 
 Seat seat_of(comm::World& world) {
-  return {world.rank(), world.transport(mesh::Axis::pp), &world.monitor()};
+  const comm::Group& tp = world.group(mesh::Axis::tp);
+  return {
+      world.rank(), world.transport(mesh::Axis::pp), &world.monitor(), world.transport(),
+      tp.size() > 1 ? std::make_shared<RankGroup>(tp, world.monitor()) : nullptr};
 }
 
 Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
-    : plan_(plan), seat_(std::move(seat)), weights_(plan_, std::move(tensors)), stages_(plan_.stages_of_rank(rank())) {
+    : seat_(std::move(seat)),
+      plan_(plan),
+      at_(plan_.mesh().coordinates(seat_.rank)),
+      weights_(plan_, std::move(tensors)),
+      stages_(plan_.stages_of_rank(rank())) {
+  plan_.select_part(at_.tp);
   at::set_num_threads(plan_.threads);
   find_neighbours();
   load_weights();
@@ -253,6 +263,10 @@ void Engine::run_action(const Action& action, F execute) {
 
 StepStats Engine::run(const std::vector<Action>& actions, TokenDriver& driver) {
   const c10::InferenceMode inference;
+  std::optional<tensor::AxisScope> scope;
+  if (seat_.tp) {
+    scope.emplace("tp", *seat_.tp);
+  }
   StepStats stats;
   for (const Action& action : actions) {
     if (driver.active(action.microbatch)) {
@@ -264,6 +278,10 @@ StepStats Engine::run(const std::vector<Action>& actions, TokenDriver& driver) {
 
 StepStats Engine::run(const std::vector<Action>& actions, BatchDriver& driver) {
   const c10::AutoGradMode no_grad(false);
+  std::optional<tensor::AxisScope> scope;
+  if (seat_.tp) {
+    scope.emplace("tp", *seat_.tp);
+  }
   StepStats stats;
   for (const Action& action : actions) {
     run_action(action, [&] { execute(action, driver, stats); });

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <memory>
 #include <vector>
 
 #include "comm/transport.h"
@@ -14,14 +15,17 @@
 #include "runtime/weights.h"
 #include "schedule/action.h"
 #include "shardpipe/options.h"
+#include "tensor/collectives.h"
 
 namespace shardpipe::runtime {
 
-/// A rank's place in the pipeline.
+/// A rank's place in the mesh.
 struct Seat {
   int rank = 0;              ///< in the world
   comm::Transport pipeline;  ///< along the pp axis
   comm::Monitor* monitor = nullptr;
+  comm::Transport world = {};                  ///< all ranks
+  std::shared_ptr<tensor::AxisGroup> tp = {};  ///< null: tp is 1
 };
 Seat seat_of(comm::World& world);
 
@@ -29,14 +33,22 @@ Seat seat_of(comm::World& world);
 /// One compute thread calls it.
 class Engine {
  public:
-  /// Loads the weights of this rank's stages, and nothing else, from the plan's checkpoints, or from `tensors` where
-  /// the plan names no checkpoint for them. Sets the number of threads of the process to the plan's. Throws
+  /// Loads this rank's part of its stages' weights, and nothing else, from the plan's checkpoints, or from `tensors`
+  /// where the plan names no checkpoint for them. Sets the number of threads of the process to the plan's. Throws
   /// Error(input) when a checkpoint contradicts the plan.
   Engine(const plan::Plan& plan, Seat seat, TensorSource tensors = {});
 
+  /// With this rank's part of the axis tp selected.
   const plan::Plan& plan() const { return plan_; }
   const comm::Transport& pipeline() const { return seat_.pipeline; }
   comm::Monitor& monitor() const { return *seat_.monitor; }
+  const comm::Transport& world() const { return seat_.world; }
+  /// This rank's numbers along the axes.
+  const mesh::Coordinates& at() const { return at_; }
+  /// The rank of the world at these numbers.
+  int rank_at(int pp, int dp, int tp) const { return plan_.mesh().rank({pp, dp, tp}); }
+  /// Whether this is rank 0 of the world.
+  bool is_first() const { return seat_.rank == 0; }
   /// This rank's number along the pipeline.
   int rank() const { return seat_.pipeline.rank(); }
   /// Whether this rank computes the model's outputs.
@@ -95,8 +107,9 @@ class Engine {
   void post_tokens(int microbatch, TokenDriver& driver);
   comm::ActionPlace place(const schedule::Action& action) const;
 
-  plan::Plan plan_;
   Seat seat_;
+  plan::Plan plan_;
+  mesh::Coordinates at_;
   Weights weights_;
   std::vector<int> stages_;                       // of this rank
   std::map<int, Neighbours> neighbours_;          // by stage

@@ -11,7 +11,9 @@ namespace shardpipe::runtime {
 constexpr int kGradientTag = 4;
 
 /// The gradients of the last batch's loss on rank 0, by parameter, a tied one under each of its names; nothing on the
-/// other ranks. All ranks of the pipeline together. Throws Error(usage) when the loss depends on no parameter.
-NamedTensors gather_gradients(const Engine& engine, const std::string& loss);
+/// other ranks. Those of the replicas are added in their order, pieces of tp are joined. `replicas`: how many of them,
+/// the first ones, had a part of the batch; all their ranks together. Throws Error(usage) when the loss depends on no
+/// parameter.
+NamedTensors gather_gradients(const Engine& engine, const std::string& loss, int replicas);
 
 }  // namespace shardpipe::runtime

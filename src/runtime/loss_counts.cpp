@@ -47,6 +47,12 @@ std::optional<graph::Size> known_size(const Graph& graph, const Node& node) {
   return (*value->shape)[static_cast<size_t>((constant->toInt() + dims) % dims)];
 }
 
+// Rank 0 counts alone.
+bool is_collective(const Node& node) {
+  return node.op && node.op->operator_name().name.starts_with("shardpipe::") && node.op->hasSchema() &&
+         node.op->schema().argumentIndexWithName("axis").has_value();
+}
+
 // The nodes that some values depend on; sizes that follow from the named dimensions become inputs.
 class Slice {
  public:
@@ -111,7 +117,7 @@ class Slice {
         continue;
       }
       const bool random = node.op && node.op->hasTag(at::Tag::nondeterministic_seeded);
-      if (random || !node.branches.empty()) {
+      if (random || is_collective(node) || !node.branches.empty()) {
         return false;
       }
       if (nodes_.insert(n).second) {

@@ -3,6 +3,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "base/error.h"
@@ -177,18 +178,37 @@ bool writes_states(const graph::Graph& graph) {
   });
 }
 
-int choose_chunks(const plan::Plan& plan, const BatchRequest& request, const NamedTensors& inputs, int asked) {
+// Fills `rows` and `by_replica`.
+void divide(const plan::Plan& plan, const NamedTensors& inputs, int asked, BatchRequest& request) {
   const std::optional<int64_t> rows = count_rows(request, inputs);
-  if (asked == 0) {
-    // A program with fixed shapes takes the batch that it was made for; statistics are those of the whole batch.
-    const bool whole = batch_dimension(plan.graph).empty() || writes_states(plan.graph);
-    return whole ? 1 : static_cast<int>(std::clamp<int64_t>(rows.value_or(1), 1, plan.default_microbatches()));
+  // A program with fixed shapes takes the batch that it was made for; statistics are those of the whole batch.
+  const bool states = writes_states(plan.graph);
+  const bool whole = asked == 0 && (batch_dimension(plan.graph).empty() || states);
+  const int replicas = plan.layout.dp;
+  const bool one_replica = whole || states || !rows;
+  if (replicas > 1 && one_replica) {
+    log_warning(
+        "the batch is not cut over --dp {} replicas, only the first runs: {}", replicas,
+        states ? "the model writes to its state" : "the program has no dimension that is the batch");
   }
-  const int64_t most = std::max<int64_t>(rows.value_or(1), 1);
+  const std::vector<int64_t> shares =
+      one_replica ? std::vector<int64_t>{rows.value_or(1)} : split_rows(*rows, replicas);
+  const int64_t most = std::max<int64_t>(shares.front(), 1);
   if (asked > most) {
     log_warning("--chunks {} lowered to {}: the batch has no more rows", asked, most);
   }
-  return static_cast<int>(std::min<int64_t>(asked, most));
+  const int64_t wanted = whole ? 1 : asked > 0 ? asked : plan.default_microbatches();
+  request.by_replica.assign(static_cast<size_t>(replicas), 0);
+  for (size_t replica = 0; replica < shares.size(); ++replica) {
+    if (replica > 0 && shares[replica] == 0) {
+      break;
+    }
+    const auto chunks = static_cast<int>(std::clamp<int64_t>(shares[replica], 1, wanted));
+    request.by_replica[replica] = chunks;
+    for (const int64_t part : split_rows(shares[replica], chunks)) {
+      request.rows.push_back(part);
+    }
+  }
 }
 
 // The extents of one microbatch's inputs are those that the program was made for.
@@ -230,6 +250,11 @@ void check_extents(const graph::Graph& graph, const BatchRequest& request, const
       }
     }
   }
+}
+
+// Items of the microbatches from `first` to before `end`.
+int64_t rows_between(const BatchRequest& request, int first, int end) {
+  return std::accumulate(request.rows.begin() + first, request.rows.begin() + end, int64_t{0});
 }
 
 void warn_of_scalars(const plan::Plan& plan, const BatchRequest& request) {
@@ -313,26 +338,46 @@ BatchRequest request_batch(const plan::Plan& plan, const NamedTensors& inputs, c
     }
     request.outputs[options.loss] = {true, {}};
   }
-  const int chunks = choose_chunks(plan, request, inputs, options.chunks > 0 ? options.chunks : plan.layout.chunks);
-  request.rows = split_rows(count_rows(request, inputs).value_or(1), chunks);
+  divide(plan, inputs, options.chunks > 0 ? options.chunks : plan.layout.chunks, request);
   check_extents(graph, request, inputs, 0);
-  check_extents(graph, request, inputs, chunks - 1);
-  if (chunks > 1) {
+  check_extents(graph, request, inputs, request.microbatches() - 1);
+  if (request.microbatches() > 1) {
     warn_of_scalars(plan, request);
   }
   return request;
 }
 
-at::Tensor chunk_of(const at::Tensor& whole, const ChunkRule& rule, const BatchRequest& request, int microbatch) {
+int BatchRequest::active_replicas() const {
+  return static_cast<int>(
+      std::count_if(by_replica.begin(), by_replica.end(), [](int microbatches) { return microbatches > 0; }));
+}
+
+int BatchRequest::first_of(int replica) const {
+  return std::accumulate(by_replica.begin(), by_replica.begin() + replica, 0);
+}
+
+std::vector<int64_t> BatchRequest::rows_of(int replica) const {
+  const auto first = rows.begin() + first_of(replica);
+  return {first, first + by_replica[static_cast<size_t>(replica)]};
+}
+
+at::Tensor replica_part(const at::Tensor& whole, const ChunkRule& rule, const BatchRequest& request, int replica) {
   if (!rule.dim || request.microbatches() == 1) {
     return whole;
   }
-  int64_t start = 0;
-  for (int m = 0; m < microbatch; ++m) {
-    start += request.rows[static_cast<size_t>(m)];
+  const int first = request.first_of(replica);
+  const int64_t rows = rows_between(request, first, first + request.by_replica[static_cast<size_t>(replica)]);
+  return whole.narrow(*rule.dim, rows_between(request, 0, first) * rule.rows_per_item, rows * rule.rows_per_item);
+}
+
+at::Tensor chunk_of(
+    const at::Tensor& whole, const ChunkRule& rule, const BatchRequest& request, int microbatch, int first) {
+  if (!rule.dim || request.microbatches() == 1) {
+    return whole;
   }
   return whole.narrow(
-      *rule.dim, start * rule.rows_per_item, request.rows[static_cast<size_t>(microbatch)] * rule.rows_per_item);
+      *rule.dim, rows_between(request, first, microbatch) * rule.rows_per_item,
+      request.rows[static_cast<size_t>(microbatch)] * rule.rows_per_item);
 }
 
 std::map<std::string, at::Tensor> aligned_inputs(const NamedTensors& inputs) {
@@ -345,7 +390,11 @@ std::map<std::string, at::Tensor> aligned_inputs(const NamedTensors& inputs) {
 }
 
 Json to_json(const BatchRequest& request) {
-  Json json = {{"rows", request.rows}, {"loss", request.loss}, {"outputs_on_last", request.outputs_on_last}};
+  Json json = {
+      {"rows", request.rows},
+      {"by_replica", request.by_replica},
+      {"loss", request.loss},
+      {"outputs_on_last", request.outputs_on_last}};
   for (const auto& [name, rule] : request.inputs) {
     json["inputs"][name] = {rule.dim.value_or(-1), rule.rows_per_item};
   }
@@ -360,6 +409,7 @@ Json to_json(const BatchRequest& request) {
 
 BatchRequest batch_request_from_json(const Json& json) {
   BatchRequest request{json.at("rows"), {}, {}, json.at("loss"), json.at("outputs_on_last")};
+  request.by_replica = json.at("by_replica").get<std::vector<int>>();
   if (json.contains("inputs")) {
     for (const auto& [name, rule] : json.at("inputs").items()) {
       const int64_t dim = rule.at(0);

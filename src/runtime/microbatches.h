@@ -29,7 +29,8 @@ struct JoinRule {
   MergeRule merge;
 };
 
-/// A batch cut into microbatches: made by rank 0, the same on every rank.
+/// A batch cut into microbatches: made by rank 0, the same on every rank. The microbatches are one list, of which each
+/// replica runs a part: first those of the first replica.
 struct BatchRequest {
   std::vector<int64_t> rows;  ///< items of the batch in each microbatch
   std::map<std::string, ChunkRule> inputs;
@@ -39,7 +40,14 @@ struct BatchRequest {
   /// How much each microbatch counts in each term of the loss, where that is known before the first forward.
   std::optional<std::vector<std::vector<double>>> loss_weights = {};
 
+  std::vector<int> by_replica = {};  ///< microbatches of each replica; 0 from the first on that has no rows
+
   int microbatches() const { return static_cast<int>(rows.size()); }
+  /// Replicas that have rows.
+  int active_replicas() const;
+  /// A replica's first microbatch in the list.
+  int first_of(int replica) const;
+  std::vector<int64_t> rows_of(int replica) const;
 };
 
 /// Decides the rules and the number of microbatches. Throws Error(usage) naming what is wrong: an unknown input, output
@@ -58,8 +66,12 @@ std::vector<int64_t> split_rows(int64_t rows, int chunks);
 /// By name, each where kernels give the same last bits as for any other tensor: a file's data may lie anywhere.
 std::map<std::string, at::Tensor> aligned_inputs(const NamedTensors& inputs);
 
-/// The microbatch's part of an input.
-at::Tensor chunk_of(const at::Tensor& whole, const ChunkRule& rule, const BatchRequest& request, int microbatch);
+/// A replica's part of an input: all of its microbatches.
+at::Tensor replica_part(const at::Tensor& whole, const ChunkRule& rule, const BatchRequest& request, int replica);
+
+/// The microbatch's part of an input; `first`: the microbatch that `whole` begins with.
+at::Tensor chunk_of(
+    const at::Tensor& whole, const ChunkRule& rule, const BatchRequest& request, int microbatch, int first = 0);
 
 Json to_json(const BatchRequest& request);
 BatchRequest batch_request_from_json(const Json& json);

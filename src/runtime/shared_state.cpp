@@ -19,10 +19,19 @@ const graph::Value& value_of(const Engine& engine, ValueId id) {
   return engine.plan().graph.values[static_cast<size_t>(id)];
 }
 
+// The states that a rank brings to the gathering: whole ones are the same on all ranks of tp.
+std::vector<ValueId> brought(const Engine& engine, int of_rank, int part) {
+  std::vector<ValueId> ids = engine.state_ids(of_rank);
+  if (part > 0) {
+    std::erase_if(ids, [&](ValueId id) { return !engine.plan().shards.contains(value_of(engine, id).name); });
+  }
+  return ids;
+}
+
 // What the states must be: of the checkpoint's dtype and shape.
 std::map<std::string, ValueId> all_states(const Engine& engine) {
   std::map<std::string, ValueId> ids;
-  for (int rank = 0; rank < engine.pipeline().size(); ++rank) {
+  for (int rank = 0; rank < engine.plan().layout.pp; ++rank) {
     for (const ValueId id : engine.state_ids(rank)) {
       ids.emplace(value_of(engine, id).name, id);
     }
@@ -48,12 +57,12 @@ void check_state(const Engine& engine, const NamedTensors& state, const std::str
       refuse(fmt::format("the model has no state \"{}\"", name));
     }
     const graph::Value& value = value_of(engine, found->second);
-    const bool same_shape = !value.shape || tensor.sizes() == at::IntArrayRef(graph::evaluate(*value.shape, {}));
+    const std::optional<graph::Shape> shape = engine.plan().whole_shape(value);
+    const bool same_shape = !shape || tensor.sizes() == at::IntArrayRef(graph::evaluate(*shape, {}));
     if (tensor.scalar_type() != value.dtype.value_or(tensor.scalar_type()) || !same_shape) {
       refuse(fmt::format(
           "\"{}\" is {}{}, must be {}{}", name, graph::dtype_name(tensor.scalar_type()), c10::str(tensor.sizes()),
-          graph::dtype_name(value.dtype.value_or(tensor.scalar_type())),
-          value.shape ? graph::to_string(*value.shape) : ""));
+          graph::dtype_name(value.dtype.value_or(tensor.scalar_type())), shape ? graph::to_string(*shape) : ""));
     }
     given[name] = tensor;
   }
@@ -66,57 +75,73 @@ void check_state(const Engine& engine, const NamedTensors& state, const std::str
 
 NamedTensors gather_state(Engine& engine) {
   const comm::ActionScope action(engine.monitor(), "state");
-  const comm::Transport& pipeline = engine.pipeline();
-  std::vector<c10::IValue> own;
-  for (const ValueId id : engine.state_ids(engine.rank())) {
-    own.emplace_back(engine.state(id).detach().clone());
-  }
-  if (engine.rank() != 0) {
-    send_bundle(pipeline, own, 0, kStateTag);
+  const plan::Plan& plan = engine.plan();
+  // The first replica's: it has a part of every batch that writes states.
+  if (engine.at().dp > 0) {
     return {};
   }
-  std::map<ValueId, at::Tensor> all;
-  for (int rank = 0; rank < pipeline.size(); ++rank) {
-    const std::vector<ValueId> ids = engine.state_ids(rank);
-    if (rank > 0) {
-      own.clear();
-      for (Received& received : receive_bundle(pipeline, ids.size(), rank, kStateTag)) {
-        own.push_back(std::move(received.value));
-      }
+  if (!engine.is_first()) {
+    std::vector<c10::IValue> own;
+    for (const ValueId id : brought(engine, engine.rank(), engine.at().tp)) {
+      own.emplace_back(engine.state(id).detach().clone());
     }
-    for (size_t i = 0; i < ids.size(); ++i) {
-      all[ids[i]] = own[i].toTensor();
+    send_bundle(engine.world(), own, 0, kStateTag);
+    return {};
+  }
+  std::map<ValueId, std::vector<at::Tensor>> pieces;
+  for (int rank = 0; rank < plan.layout.pp; ++rank) {
+    for (int part = 0; part < plan.layout.tp; ++part) {
+      const std::vector<ValueId> ids = brought(engine, rank, part);
+      const int from = engine.rank_at(rank, 0, part);
+      std::vector<Received> received;
+      if (from != 0) {
+        received = receive_bundle(engine.world(), ids.size(), from, kStateTag);
+      }
+      for (size_t i = 0; i < ids.size(); ++i) {
+        std::vector<at::Tensor>& known = pieces[ids[i]];
+        if (known.size() <= static_cast<size_t>(part)) {  // of those that several ranks hold the first one's
+          known.push_back(from == 0 ? engine.state(ids[i]).detach().clone() : received[i].value.toTensor());
+        }
+      }
     }
   }
   NamedTensors state;
-  for (const auto& [id, tensor] : all) {
-    state.emplace_back(value_of(engine, id).name, tensor);
+  for (const auto& [id, list] : pieces) {
+    const std::string& name = value_of(engine, id).name;
+    const auto shard = plan.shards.find(name);
+    state.emplace_back(name, shard == plan.shards.end() ? list.front() : tensor::join(list, shard->second));
   }
   return state;
 }
 
 void scatter_state(Engine& engine, const NamedTensors& state, const std::string& file) {
-  const comm::ActionScope action(engine.monitor(), "state", {.from = engine.rank() == 0 ? -1 : 0});
-  const comm::Transport& pipeline = engine.pipeline();
+  const comm::ActionScope action(engine.monitor(), "state", {.from = engine.is_first() ? -1 : 0});
+  const plan::Plan& plan = engine.plan();
   const std::vector<ValueId> ids = engine.state_ids(engine.rank());
-  if (engine.rank() != 0) {
-    const std::vector<Received> received = receive_bundle(pipeline, ids.size(), 0, kStateTag);
+  if (!engine.is_first()) {
+    const std::vector<Received> received = receive_bundle(engine.world(), ids.size(), 0, kStateTag);
     for (size_t i = 0; i < ids.size(); ++i) {
       engine.set_state(ids[i], received[i].value.toTensor());
     }
     return;
   }
   check_state(engine, state, file);
-  std::map<std::string, at::Tensor> given(state.begin(), state.end());
-  for (int rank = 1; rank < pipeline.size(); ++rank) {
+  const std::map<std::string, at::Tensor> given(state.begin(), state.end());
+  const auto piece = [&](ValueId id, int part) {
+    const std::string& name = value_of(engine, id).name;
+    const auto shard = plan.shards.find(name);
+    return shard == plan.shards.end() ? given.at(name) : tensor::take(given.at(name), shard->second, part).contiguous();
+  };
+  for (int rank = 1; rank < plan.mesh().world_size(); ++rank) {
+    const mesh::Coordinates at = plan.mesh().coordinates(rank);
     std::vector<c10::IValue> values;
-    for (const ValueId id : engine.state_ids(rank)) {
-      values.emplace_back(given.at(value_of(engine, id).name));
+    for (const ValueId id : engine.state_ids(at.pp)) {
+      values.emplace_back(piece(id, at.tp));
     }
-    send_bundle(pipeline, values, rank, kStateTag);
+    send_bundle(engine.world(), values, rank, kStateTag);
   }
   for (const ValueId id : ids) {
-    engine.set_state(id, given.at(value_of(engine, id).name).clone());
+    engine.set_state(id, piece(id, 0).clone());
   }
 }
 

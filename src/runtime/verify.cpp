@@ -71,20 +71,22 @@ double difference(const c10::IValue& actual, const c10::IValue& expected) {
   return std::isnan(largest) ? kNoNumber : largest;
 }
 
-// Values by stage and microbatch.
+// Values by stage and microbatch: of the replica, and on rank 0 at last of the whole batch.
 using Computed = std::map<std::pair<int, int>, std::vector<c10::IValue>>;
 
 // Rank 0 gets what all stages computed.
-void gather(const Engine& engine, int microbatches, Computed& computed) {
+void gather(const Engine& engine, const BatchRequest& request, Computed& computed) {
   const plan::Plan& plan = engine.plan();
-  for (int stage = 0; stage < plan.num_stages(); ++stage) {
-    const int rank = plan.rank_of_stage(stage);
-    for (int m = 0; m < microbatches && rank != 0; ++m) {
-      if (engine.rank() == rank) {
-        send_bundle(engine.pipeline(), computed.at({stage, m}), 0, kStageTag);
-      } else if (engine.rank() == 0) {
-        for (Received& received : receive_bundle(engine.pipeline(), values_of(plan, stage).size(), rank, kStageTag)) {
-          computed[{stage, m}].push_back(std::move(received.value));
+  for (int replica = 0; replica < request.active_replicas(); ++replica) {
+    for (int stage = 0; stage < plan.num_stages(); ++stage) {
+      const int rank = engine.rank_at(plan.rank_of_stage(stage), replica, 0);
+      for (int m = 0; m < request.by_replica[static_cast<size_t>(replica)] && rank != 0; ++m) {
+        if (engine.at() == plan.mesh().coordinates(rank)) {
+          send_bundle(engine.world(), computed.at({stage, m}), 0, kStageTag);
+        } else if (engine.is_first()) {
+          for (Received& received : receive_bundle(engine.world(), values_of(plan, stage).size(), rank, kStageTag)) {
+            computed[{stage, request.first_of(replica) + m}].push_back(std::move(received.value));
+          }
         }
       }
     }
@@ -164,20 +166,17 @@ std::vector<StageCheck> verify_batch(
         }
       });
   const comm::ActionScope action(engine.monitor(), "verify");
-  gather(engine, result.microbatches, computed);
+  gather(engine, result.request, computed);
   std::vector<StageCheck> checks;
-  if (engine.rank() != 0) {
+  if (!engine.is_first()) {
     return checks;
   }
-  RunOptions same = options;
-  same.chunks = result.microbatches;
   Reference reference(
-      plan, inputs, request_batch(plan, inputs, same),
-      load ? load : [&](const graph::Value& value) { return engine.load(value); });
+      plan, inputs, result.request, load ? load : [&](const graph::Value& value) { return engine.load(value); });
   for (int stage = 0; stage < plan.num_stages(); ++stage) {
     checks.push_back({.stage = stage});
   }
-  for (int m = 0; m < result.microbatches; ++m) {
+  for (int m = 0; m < result.request.microbatches(); ++m) {
     reference.run(m);
     for (StageCheck& stage : checks) {
       const std::vector<ValueId> ids = values_of(plan, stage.stage);

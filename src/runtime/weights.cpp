@@ -27,24 +27,62 @@ Weights::Weights(const plan::Plan& plan, TensorSource tensors) : plan_(plan), te
   }
 }
 
+// This rank's piece of a tensor in memory, in memory of its own.
+at::Tensor Weights::piece_of(const graph::Value& value, const at::Tensor& whole) const {
+  const auto shard = plan_.shards.find(value.name);
+  if (shard == plan_.shards.end() || plan_.own_pieces) {
+    return whole;
+  }
+  return tensor::take(whole, shard->second, plan_.part).clone(at::MemoryFormat::Contiguous);
+}
+
+void Weights::check_shape(const graph::Value& value, const plan::WeightSource& source, at::IntArrayRef sizes) const {
+  const std::optional<graph::Shape> shape = plan_.own_pieces ? value.shape : plan_.whole_shape(value);
+  if (shape && sizes != at::IntArrayRef(graph::evaluate(*shape, {}))) {
+    throw_input(
+        "the weight \"{}\" in {} has shape {}, the plan was made for {}", source.name,
+        checkpoint_of(source).path().string(), c10::str(sizes), graph::to_string(*shape));
+  }
+}
+
+at::Tensor Weights::load_piece(
+    const graph::Value& value, const plan::WeightSource& source, const tensor::Shard& shard) const {
+  const checkpoint::Checkpoint& checkpoint = checkpoint_of(source);
+  check_shape(value, source, checkpoint.info(source.name).shape);
+  if (shard.blocks.size() == 1 &&
+      checkpoint.info(source.name).shape[static_cast<size_t>(shard.dim)] == shard.period()) {
+    const at::Tensor piece = checkpoint.load_slice(
+        source.name, shard.dim, shard.begin(shard.period(), plan_.part), shard.length(shard.period(), plan_.part),
+        *value.dtype);
+    if (piece.is_contiguous()) {
+      return piece;
+    }
+    const at::Tensor copy = piece.contiguous();
+    checkpoint.release(source.name);
+    return copy;
+  }
+  // Pieces of several blocks.
+  const at::Tensor piece = tensor::take(checkpoint.tensor(source.name), shard, plan_.part).contiguous();
+  checkpoint.release(source.name);
+  return c10::isFloatingType(piece.scalar_type()) ? piece.to(*value.dtype) : piece;
+}
+
 at::Tensor Weights::load(const graph::Value& value) const {
   if (value.content.defined()) {
-    return value.content;
+    return piece_of(value, value.content);
   }
   const auto source = plan_.weights.find(value.name);
   if (source == plan_.weights.end() && tensors_) {
-    return tensors_(value.name);
+    return piece_of(value, tensors_(value.name));
   }
   if (source == plan_.weights.end()) {
     throw_internal("the plan has no source for the weight \"{}\"", value.name);
   }
-  const checkpoint::Checkpoint& checkpoint = checkpoint_of(source->second);
-  at::Tensor weight = checkpoint.load(source->second.name, *value.dtype);
-  if (value.shape && weight.sizes() != at::IntArrayRef(graph::evaluate(*value.shape, {}))) {
-    throw_input(
-        "the weight \"{}\" in {} has shape {}, the plan was made for {}", source->second.name,
-        checkpoint.path().string(), c10::str(weight.sizes()), graph::to_string(*value.shape));
+  if (const auto shard = plan_.shards.find(value.name); shard != plan_.shards.end() && !plan_.own_pieces) {
+    return load_piece(value, source->second, shard->second);
   }
+  at::Tensor weight = checkpoint_of(source->second).load(source->second.name, *value.dtype);
+  check_shape(value, source->second, weight.sizes());
   return weight;
 }
 
@@ -52,10 +90,14 @@ const checkpoint::Checkpoint& Weights::checkpoint_of(const plan::WeightSource& s
   return *checkpoints_.at(static_cast<size_t>(source.checkpoint));
 }
 
-bool Weights::converts(const graph::Value& value) const {
+bool Weights::copies(const graph::Value& value) const {
   const auto source = plan_.weights.find(value.name);
   if (source == plan_.weights.end()) {
     return false;
+  }
+  const auto shard = plan_.shards.find(value.name);
+  if (shard != plan_.shards.end() && !plan_.own_pieces && (shard->second.dim > 0 || shard->second.blocks.size() > 1)) {
+    return true;
   }
   const at::ScalarType dtype = checkpoint_of(source->second).info(source->second.name).dtype;
   return c10::isFloatingType(dtype) && dtype != *value.dtype;

@@ -2,7 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <random>
+#include <set>
 
 #include "comm/process.h"
 
@@ -129,16 +131,75 @@ TEST(Failure, BeforeTheRanksMeetOneLineIsPrinted) {
   EXPECT_EQ(count(process.err, "error[usage]: rank "), 1) << process.err;
 }
 
-/// Kills a random rank of a job that sends all the time.
+/// The names in the folder of shared memory: ours have none there.
+std::set<std::string> shared_memory_names() {
+  std::set<std::string> names;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/dev/shm", ignored)) {
+    names.insert(entry.path().filename());
+  }
+  return names;
+}
+
+/// Waits in a collective: the others end as soon, and the cause is named as well.
+TEST(Failure, RanksThatWaitInACollective) {
+  for (const char* transport : {"shm", "gloo"}) {
+    const Variables variables = {{"SHARDPIPE_TEST_TRANSPORT", transport}, {"SHARDPIPE_TEST_TIMEOUT_MS", "2000"}};
+    Outcome outcome = run(3, {"misbehave", "raise", "1", std::to_string(SIGKILL), "all_reduce"}, variables);
+    EXPECT_EQ(outcome.status, 4);
+    EXPECT_THAT(outcome.err, HasSubstr("error[rank]: rank 1 died (signal 9, killed)"));
+    EXPECT_LT(outcome.seconds, kEndLimit);
+    outcome = run(2, {"misbehave", "exit", "0", "0", "all_reduce"}, variables);
+    EXPECT_EQ(outcome.status, 4);
+    EXPECT_THAT(outcome.err, HasSubstr("error[rank]: rank 1: lost connection to rank 0 in action all_reduce"));
+    outcome = run(2, {"misbehave", "compute", "0", "0", "all_reduce"}, variables);
+    EXPECT_EQ(outcome.status, 4);
+    EXPECT_THAT(outcome.err, HasSubstr("error[rank]: rank 0: action 0F3 (stage 0, microbatch 3) did not end within"));
+  }
+  const Outcome outcome =
+      run(2, {"misbehave", "loop", "0", "0", "all_reduce"},
+          {{"SHARDPIPE_TEST_TRANSPORT", "shm"}, {"SHARDPIPE_TEST_TIMEOUT_MS", "2000"}});
+  EXPECT_EQ(outcome.status, 4);
+  EXPECT_THAT(
+      outcome.err, HasSubstr("error[rank]: rank 1: action all_reduce (waiting for rank 0) did not end within 2 s"));
+}
+
+TEST(Failure, LateRanksAreWaitedForAsleep) {
+  for (const char* transport : {"shm", "gloo"}) {
+    Process process(player({"launch", "3", "late", "2"}), {{"SHARDPIPE_TEST_TRANSPORT", transport}});
+    EXPECT_EQ(process.wait(), 0) << process.err;
+  }
+}
+
+/// Starts and stops jobs, and worlds within jobs: no process, segment, thread or file is left.
+TEST(Failure, StartStopCycles) {
+  const std::set<std::string> names = shared_memory_names();
+  const int jobs = std::min(25 * fuzz_scale(), 250);
+  const int worlds = 3;  // besides the one that each job begins with
+  for (int round = 0; round < jobs; ++round) {
+    const std::string job = mark();
+    Process process(
+        player({"launch", std::to_string(2 + round % 2), "worlds", std::to_string(worlds)}), with_mark({}, job));
+    ASSERT_EQ(process.wait(), 0) << process.err;
+    ASSERT_TRUE(none_left(job));
+  }
+  EXPECT_EQ(shared_memory_names(), names);
+  std::printf("%d start-stop cycles\n", jobs * (worlds + 1));
+}
+
+/// Kills a random rank of a job that talks all the time, by messages or sums.
 TEST(Failure, KilledRank) {
   std::mt19937 random(20260731);
   double slowest = 0;
-  const int rounds = 4 * fuzz_scale();
+  const std::set<std::string> names = shared_memory_names();
+  const int rounds = std::min(20 * fuzz_scale(), 200);
   for (int round = 0; round < rounds; ++round) {
     const int ranks = 2 + static_cast<int>(random() % 3);
     const int victim = round % ranks;
     const std::string job = mark();
-    Process process(player({"launch", std::to_string(ranks), "ring"}), with_mark({}, job));
+    Process process(
+        player({"launch", std::to_string(ranks), round % 3 == 0 ? "ring" : "reduce"}),
+        with_mark({{"SHARDPIPE_TEST_TRANSPORT", round % 5 == 4 ? "gloo" : "auto"}}, job));
     ASSERT_TRUE(process.read_until([&](const std::string& out) { return all_ready(out, ranks); }, kStartLimit));
     std::this_thread::sleep_for(std::chrono::microseconds(random() % 30'000));
     const Clock::time_point start = Clock::now();
@@ -151,6 +212,7 @@ TEST(Failure, KilledRank) {
     ASSERT_TRUE(none_left(job));
   }
   EXPECT_LT(slowest, kEndLimit);
+  EXPECT_EQ(shared_memory_names(), names);
   std::printf("%d kills, slowest end after %.2f s\n", rounds, slowest);
 }
 
@@ -192,11 +254,11 @@ TEST(Failure, KilledRankWithoutLauncher) {
     std::vector<std::unique_ptr<Process>> ranks;
     for (int rank = 0; rank < kRanks; ++rank) {
       ranks.push_back(std::make_unique<Process>(
-          player({"ring"}), Variables{
-                                {"RANK", std::to_string(rank)},
-                                {"WORLD_SIZE", std::to_string(kRanks)},
-                                {"MASTER_ADDR", "127.0.0.1"},
-                                {"MASTER_PORT", std::to_string(port)}}));
+          player({round % 2 == 0 ? "ring" : "reduce"}), Variables{
+                                                            {"RANK", std::to_string(rank)},
+                                                            {"WORLD_SIZE", std::to_string(kRanks)},
+                                                            {"MASTER_ADDR", "127.0.0.1"},
+                                                            {"MASTER_PORT", std::to_string(port)}}));
     }
     for (auto& rank : ranks) {
       ASSERT_TRUE(rank->read_until([](const std::string& out) { return all_ready(out, 1); }, kStartLimit)) << rank->err;

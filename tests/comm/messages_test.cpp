@@ -6,6 +6,12 @@
 namespace shardpipe::comm::test {
 namespace {
 
+constexpr const char* kTransports[] = {"shm", "gloo"};
+
+Variables over(const std::string& transport) {
+  return {{"SHARDPIPE_TEST_TRANSPORT", transport}};
+}
+
 void expect_done(const std::vector<std::string>& arguments, int num_ranks, const Variables& variables = {}) {
   Process process(player(arguments), variables);
   EXPECT_EQ(process.wait(120), 0) << process.err;
@@ -14,26 +20,47 @@ void expect_done(const std::vector<std::string>& arguments, int num_ranks, const
 }
 
 TEST(Messages, AllToAllOfManySizesAndTypes) {
-  for (const int ranks : {2, 5}) {
-    expect_done({"launch", std::to_string(ranks), "messages"}, ranks);
+  for (const char* transport : kTransports) {
+    for (const int ranks : {2, 5}) {
+      expect_done({"launch", std::to_string(ranks), "messages"}, ranks, over(transport));
+    }
   }
 }
 
 TEST(Messages, SendsBeforeReceivesAndPolling) {
-  for (const int ranks : {2, 5}) {
-    expect_done({"launch", std::to_string(ranks), "orders"}, ranks);
+  for (const char* transport : kTransports) {
+    for (const int ranks : {2, 5}) {
+      expect_done({"launch", std::to_string(ranks), "orders"}, ranks, over(transport));
+    }
   }
 }
 
 TEST(Messages, BroadcastAndGather) {
-  expect_done({"launch", "2", "broadcasts", "50000000"}, 2);
-  expect_done({"launch", "5", "broadcasts", "9000001"}, 5);
+  for (const char* transport : kTransports) {
+    expect_done({"launch", "2", "broadcasts", "50000000"}, 2, over(transport));
+    expect_done({"launch", "5", "broadcasts", "9000001"}, 5, over(transport));
+  }
+}
+
+TEST(Messages, AsC10dGroup) {
+  for (const char* transport : kTransports) {
+    expect_done({"launch", "3", "c10d"}, 3, over(transport));
+  }
 }
 
 TEST(Messages, GroupsFollowTheMesh) {
   expect_done({"launch", "4", "groups", "2", "1", "2"}, 4);
   expect_done({"launch", "6", "groups", "3", "2", "1"}, 6);
   expect_done({"launch", "2", "groups", "1", "1", "2"}, 2);
+}
+
+TEST(Messages, Collectives) {
+  expect_done({"launch", "1", "collectives", "self"}, 1);
+  for (const char* transport : kTransports) {
+    for (const int ranks : {2, 3, 4}) {
+      expect_done({"launch", std::to_string(ranks), "collectives", transport}, ranks, over(transport));
+    }
+  }
 }
 
 TEST(Messages, LayoutAndWorldDisagree) {
@@ -50,7 +77,9 @@ TEST(Messages, OneRankNeedsNothing) {
 }
 
 TEST(Messages, OddNetworkSettingsDoNotMatterOnOneHost) {
-  expect_done({"launch", "2", "messages"}, 2, {{"GLOO_SOCKET_IFNAME", "nosuch0"}, {"HOSTNAME", "nosuch.invalid"}});
+  expect_done(
+      {"launch", "2", "messages"}, 2,
+      {{"GLOO_SOCKET_IFNAME", "nosuch0"}, {"HOSTNAME", "nosuch.invalid"}, {"SHARDPIPE_TEST_TRANSPORT", "gloo"}});
 }
 
 }  // namespace

@@ -1,16 +1,21 @@
 // One rank of a test job, or its launcher:
 //   rank_player launch N [--master H:P] [--nnodes M --node-rank R] SCENARIO ARGUMENTS...   starts N of itself as ranks
-//   rank_player SCENARIO ARGUMENTS...           is one rank; SHARDPIPE_TEST_TIMEOUT_MS sets the world's timeout
+//   rank_player SCENARIO ARGUMENTS...           is one rank; SHARDPIPE_TEST_{TIMEOUT_MS,TRANSPORT} set the world's
+//   options
 #include "comm/rank_player.h"
 
 #include <ATen/Functions.h>
+#include <ATen/Parallel.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <numeric>
@@ -18,6 +23,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "comm/group_body.h"
 #include "comm/launcher.h"
 
 namespace shardpipe::comm::player {
@@ -209,6 +215,59 @@ void groups(World& world, const Arguments& arguments) {
   std::printf("local %d of %d\n", world.local_rank(), world.local_world_size());
 }
 
+/// Collectives of all ranks, of the axes of a mesh, and of lists of ranks in any order.
+void collectives(World& world, const Arguments& arguments) {
+  at::set_num_threads(1);
+  test::check_group(world.group());
+  test::check_mixture(world.group(), 100, 7);
+  const int size = world.size();
+  if (size % 2 == 0) {
+    world.create_groups(mesh::Mesh(size / 2, 1, 2));
+    for (const mesh::Axis axis : {mesh::Axis::tp, mesh::Axis::pp, mesh::Axis::dp}) {
+      test::check_mixture(world.group(axis), 20, 11);
+    }
+  }
+  std::vector<int> backwards(size);
+  std::iota(backwards.rbegin(), backwards.rend(), 0);
+  const Group group = world.group(backwards);
+  if (group.rank() != size - 1 - world.rank() || group.ranks() != backwards) {
+    throw_internal("group of ranks in reverse order: rank {} is {}", world.rank(), group.rank());
+  }
+  test::check_mixture(group, 20, 13);
+  if (size > 1 && world.rank() < 2) {
+    test::check_mixture(world.group({0, 1}), 20, 17);
+  }
+  test::check_mixture(world.group({world.rank()}), 5, 19);
+  std::printf("transport %s\n", world.group().transport().c_str());
+  for (const std::vector<int>& wrong : {std::vector<int>{}, {world.rank(), world.rank()}, {world.rank(), size}}) {
+    try {
+      world.group(wrong);
+      throw_internal("a wrong list of ranks was taken for a group");
+    } catch (const Error& error) {
+      if (error.message().find("is no group of rank") == std::string::npos) {
+        throw;
+      }
+    }
+  }
+  if (!arguments.empty() && world.group().transport() != arguments[0]) {
+    throw_internal("the transport is {}, expected {}", world.group().transport(), arguments[0]);
+  }
+}
+
+WorldOptions world_options() {
+  WorldOptions options;
+  if (const char* timeout = std::getenv("SHARDPIPE_TEST_TIMEOUT_MS")) {
+    options.timeout = milliseconds(std::atoi(timeout));
+  }
+  if (const char* limit = std::getenv("SHARDPIPE_TEST_HEARTBEAT_MS")) {
+    options.heartbeat_limit = milliseconds(std::atoi(limit));
+  }
+  if (const char* transport = std::getenv("SHARDPIPE_TEST_TRANSPORT")) {
+    options.transport = transport_choice(transport);
+  }
+  return options;
+}
+
 /// Works for ever: messages around the ring in both directions, of a size that fills the sockets.
 void ring(World& world, const Arguments& arguments) {
   const int64_t numel = arguments.empty() ? 40'000 : std::stoll(arguments[0]);
@@ -231,7 +290,107 @@ void ring(World& world, const Arguments& arguments) {
   }
 }
 
-/// All wait for rank 0, and some rank does what its arguments say: ACTION RANK [NUMBER].
+/// Works for ever: sums of all sizes, and messages between them.
+void reduce_for_ever(World& world, const Arguments&) {
+  at::set_num_threads(1);
+  const Transport& all = world.transport();
+  const int next = (all.rank() + 1) % all.size();
+  const int previous = (all.rank() + all.size() - 1) % all.size();
+  world.barrier();
+  ready(world);
+  for (int64_t round = 0;; ++round) {
+    const at::Tensor tensor = at::ones({round % 7 == 3 ? 1'500'000 : 576 + round % 1000});
+    world.group().all_reduce(tensor);
+    if (tensor[-1].item<float>() != static_cast<float>(all.size())) {
+      throw_internal("a sum is {}", tensor[-1].item<float>());
+    }
+    world.monitor().begin_action("NEXT", {.from = previous});
+    at::Tensor got = at::empty_like(tensor);
+    MessageHandle receive = all.irecv(got, previous, 0);
+    all.isend(tensor, next, 0);
+    receive.wait();
+    world.monitor().end_action();
+  }
+}
+
+/// Rank 0 comes late to everything; the others must sleep meanwhile.
+void late(World& world, const Arguments& arguments) {
+  const int seconds = std::stoi(arguments.at(0));
+  world.barrier();
+  const auto busy = [] {
+    rusage usage{};
+    ::getrusage(RUSAGE_SELF, &usage);
+    return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+           static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+  };
+  const double before = busy();
+  const at::Tensor tensor = at::ones({1000});
+  const auto wait = [&] {
+    if (world.rank() == 0) {
+      std::this_thread::sleep_for(std::chrono::seconds(seconds));
+    }
+  };
+  wait();
+  world.group().all_reduce(tensor);
+  wait();
+  at::Tensor got = at::empty({300'000});
+  if (world.rank() == 0) {
+    for (int peer = 1; peer < world.size(); ++peer) {
+      world.transport().isend(at::ones({300'000}), peer);
+    }
+  } else {
+    world.transport().irecv(got, 0).wait();
+  }
+  world.barrier();
+  if (busy() - before > 0.25 * seconds) {
+    throw_internal("rank {} was busy for {} s while it waited", world.rank(), busy() - before);
+  }
+}
+
+/// A world after the other in the same processes, each used a little: nothing may be left of any.
+void worlds(World& world, const Arguments& arguments) {
+  const auto mappings = [] {
+    std::ifstream file("/proc/self/maps");
+    int count = 0;
+    for (std::string line; std::getline(file, line);) {
+      count += line.find("memfd:shardpipe") != std::string::npos ? 1 : 0;
+    }
+    return count;
+  };
+  const auto threads = [] {
+    const std::filesystem::directory_iterator tasks("/proc/self/task");
+    return std::distance(begin(tasks), end(tasks));
+  };
+  const auto files = [] {
+    const std::filesystem::directory_iterator list("/proc/self/fd");
+    return std::distance(begin(list), end(list));
+  };
+  const auto environment = environment_from_variables().value();
+  const auto use = [&](World& another) {
+    const at::Tensor tensor = at::ones({100'000});
+    another.group().all_reduce(tensor);
+    MessageHandle send = another.transport().isend(tensor, (another.rank() + 1) % another.size());
+    another.transport().irecv(tensor, (another.rank() + another.size() - 1) % another.size()).wait();
+    send.wait();
+  };
+  use(world);
+  const int mappings_before = mappings();
+  const auto threads_before = threads();
+  const auto files_before = files();
+  for (int round = 0; round < std::stoi(arguments.at(0)); ++round) {
+    World another = World::connect(environment, world_options());
+    use(another);
+    another.finish();
+  }
+  if (mappings() != mappings_before || threads() > threads_before || files() > files_before) {
+    throw_internal(
+        "left behind: {} mappings, {} threads, {} files", mappings() - mappings_before, threads() - threads_before,
+        files() - files_before);
+  }
+}
+
+/// All wait for rank 0, and some rank does what its arguments say: ACTION RANK [NUMBER]
+/// [all_reduce].
 void misbehave(World& world, const Arguments& arguments) {
   const std::string& what = arguments.at(0);
   const int who = std::stoi(arguments.at(1));
@@ -267,6 +426,9 @@ void misbehave(World& world, const Arguments& arguments) {
   }
   if (what == "throw-while-others-compute") {
     throw_internal("rank {} fails while the others compute", who);
+  }
+  if (arguments.back() == "all_reduce") {
+    world.group().all_reduce(at::ones({64}));
   }
   at::Tensor got = at::empty({64});
   const int from = who == world.rank() ? (who + 1) % world.size() : who;
@@ -314,26 +476,20 @@ const std::map<std::string, std::function<void(World&, const Arguments&)>> kScen
     {"orders", orders},
     {"broadcasts", broadcasts},
     {"groups", groups},
+    {"collectives", collectives},
     {"ring", ring},
+    {"reduce", reduce_for_ever},
+    {"late", late},
+    {"worlds", worlds},
     {"misbehave", misbehave},
     {"stays", stays},
     {"leave-child", leave_child},
     {"throw-during-broadcast", throw_when_told},
     {"variables", variables},
     {"nothing", nothing},
+    {"c10d", [](World& world, const Arguments&) { use_c10d(world); }},
     {"bench", [](World& world, const Arguments&) { bench_messages(world); }},
 };
-
-WorldOptions world_options() {
-  WorldOptions options;
-  if (const char* timeout = std::getenv("SHARDPIPE_TEST_TIMEOUT_MS")) {
-    options.timeout = milliseconds(std::atoi(timeout));
-  }
-  if (const char* limit = std::getenv("SHARDPIPE_TEST_HEARTBEAT_MS")) {
-    options.heartbeat_limit = milliseconds(std::atoi(limit));
-  }
-  return options;
-}
 
 int run_rank(const std::string& scenario, const Arguments& arguments) {
   std::optional<Environment> environment;

@@ -93,6 +93,27 @@ class Failures(unittest.TestCase):
         os.kill(pids[1], signal.SIGSTOP)
         self.expect_end(job, 40, 4, r"rank [01]")
 
+    def test_who_waits_in_a_collective_says_so(self):
+        """A part of tp stands still: the other names its action, the collective and the rank that it waits for."""
+        job = self.start(1, "--tp", 2, "--timeout", 6)
+        pids = self.ranks(job, 2)
+        time.sleep(3)
+        os.kill(pids[1], signal.SIGSTOP)
+        try:
+            self.expect_end(job, 60, 4, r"rank 1 |rank 0: action 0F0 \(stage 0, microbatch 0, waiting for rank 1 in all_\w+")
+        finally:
+            for pid in cli.processes_of(self.MARK):
+                os.kill(pid, signal.SIGKILL)
+
+    def test_a_killed_part_or_replica(self):
+        for layout in (["--tp", 2], ["--dp", 2, "--prompt", "Hello"]):
+            with self.subTest(layout=layout):
+                job = self.start(1, *layout)
+                pids = self.ranks(job, 2)
+                time.sleep(1)
+                os.kill(pids[1], signal.SIGKILL)
+                self.expect_end(job, 20, 4, r"rank 1 ")
+
     def test_the_launcher_takes_its_ranks_along(self):
         for sent in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
             with self.subTest(signal=sent):

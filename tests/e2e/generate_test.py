@@ -41,7 +41,9 @@ def reference(model, prompts, new_tokens, **options):
     return rows, margins
 
 
-class SmolLM2(unittest.TestCase):
+class DemoModel(unittest.TestCase):
+    """SmolLM2 and what Hugging Face generates with it."""
+
     NEW = 32
 
     @classmethod
@@ -63,6 +65,8 @@ class SmolLM2(unittest.TestCase):
     def prompts(self, rows):
         return [part for row in rows for part in ("--prompt", PROMPTS[row])]
 
+
+class SmolLM2(DemoModel):
     def test_one_prompt_in_every_depth(self):
         for pp in (1, 2, 3, 5):
             for row in range(len(PROMPTS)):

@@ -4,7 +4,9 @@
 #include <gtest/gtest.h>
 
 #include "graph/text.h"
+#include "plan/layout_json.h"
 #include "support/errors.h"
+#include "tensor/collectives.h"
 
 namespace shardpipe::plan {
 namespace {
@@ -104,6 +106,91 @@ TEST(Plan, SurvivesItsText) {
   }
 }
 
+// Parts that are not the same: 3 + 1 of 4 columns.
+Plan uneven() {
+  Plan plan;
+  plan.layout.tp = 2;
+  plan.layout.pp = 2;
+  plan.layout.tp_plan["layers.*"] = {TensorPin::Style::colwise, true, false};
+  for (const int64_t columns : {3, 1}) {
+    const std::string text = fmt::format(
+        "shardpipe-graph 1\ndimension n\ninput %0 \"x\": float32[n, 4]\n"
+        "parameter %1 \"a\": float32[{0}, 4]\nparameter %2 \"b\": float32[4, 4]\n"
+        "#0 %3: float32[n, {0}] = aten::linear(%0, %1, none) in \"m\"\n"
+        "#1 %4: float32[n, 4] = shardpipe::all_gather(%3, 1, ints[4], ints[3, 1], \"tp\") in \"m\"\n"
+        "#2 %5: float32[n, 4] = aten::linear(%4, %2, none) in \"m\"\noutput \"y\" %5\n",
+        columns);
+    plan.parts.push_back(graph::parse(text, "uneven"));
+  }
+  plan.shards["a"] = {0, {4}, {3, 1}};
+  plan.graph = plan.parts.front();
+  plan.cuts = {2};
+  plan.stages = partition::cut(plan.graph, plan.cuts);
+  return plan;
+}
+
+TEST(Plan, SelectsAPart) {
+  tensor::register_collectives();
+  Plan plan = uneven();
+  EXPECT_EQ(plan.parameter_bytes({0}), 48);
+  EXPECT_EQ(graph::to_string(plan.whole_shape(plan.graph.values[1]).value()), "[4, 4]");
+  plan.select_part(1);
+  EXPECT_EQ(plan.parameter_bytes({0}), 16);
+  EXPECT_EQ(plan.parameter_bytes({1}), 64);
+  EXPECT_EQ(graph::to_string(plan.graph.values[1].shape.value()), "[1, 4]");
+  EXPECT_EQ(graph::to_string(plan.whole_shape(plan.graph.values[1]).value()), "[4, 4]");
+  EXPECT_EQ(graph::to_string(plan.whole_shape(plan.graph.values[2]).value()), "[4, 4]");
+}
+
+TEST(Plan, SurvivesItsTextWithParts) {
+  tensor::register_collectives();
+  const Plan plan = uneven();
+  Plan read = parse(serialize(plan), "test");
+  EXPECT_EQ(serialize(read), serialize(plan));
+  EXPECT_EQ(read.shards, plan.shards);
+  EXPECT_EQ(read.layout.tp_plan, plan.layout.tp_plan);
+  read.select_part(1);
+  EXPECT_EQ(graph::print(read.graph), graph::print(plan.parts[1]));
+  EXPECT_EQ(read.stages.edges, plan.stages.edges);
+}
+
+TEST(Plan, RunsOnAMeshOfAllAxes) {
+  PlanOptions chosen = options(2);
+  chosen.layout.dp = 3;
+  chosen.layout.tp = 2;
+  const Plan plan = make_plan(toy(), chosen);
+  EXPECT_EQ(plan.mesh().world_size(), 12);
+  EXPECT_EQ(serialize(parse(serialize(plan), "test")), serialize(plan));
+}
+
+TEST(Plan, ReadsPins) {
+  const auto read = [](const char* text) { return tp_plan_from_json(parse_json(text, "f.json"), "f.json"); };
+  const std::map<std::string, TensorPin> pins = {
+      {"a.*", {TensorPin::Style::colwise, true, true}},
+      {"b", {TensorPin::Style::rowwise, false, false}},
+      {"c", {TensorPin::Style::vocab, false, true}},
+      {"d", {TensorPin::Style::replicate, false, true}}};
+  EXPECT_EQ(
+      read(R"({"a.*": {"style": "colwise", "gather_output": true}, "c": "vocab", "d": "replicate",
+               "b": {"style": "rowwise", "input_is_parallel": false}})"),
+      pins);
+  EXPECT_EQ(tp_plan_from_json(tp_plan_to_json(pins), "again"), pins);
+  const auto refused = [&](const char* text) { return error_of([&] { read(text); }); };
+  EXPECT_EQ(refused("[1]").code(), ErrorCode::input);
+  EXPECT_THAT(refused("[1]").message(), HasSubstr("f.json must hold one JSON object"));
+  EXPECT_EQ(refused(R"({"a": "columns"})").code(), ErrorCode::usage);
+  EXPECT_THAT(
+      refused(R"({"a": "columns"})").message(),
+      HasSubstr("f.json: \"a\" is pinned to \"columns\", must be colwise, rowwise, replicate or vocab"));
+  EXPECT_THAT(refused(R"({"a": 3})").message(), HasSubstr("is pinned to 3"));
+  EXPECT_THAT(refused(R"({"a": {"gather_output": true}})").message(), HasSubstr("\"a\" lacks \"style\""));
+  EXPECT_THAT(
+      refused(R"({"a": {"style": "colwise", "gather": true}})").message(),
+      HasSubstr("\"a\" has \"gather\", a pin has"));
+  EXPECT_THAT(
+      refused(R"({"a": {"style": "colwise", "gather_output": 1}})").message(), HasSubstr("has \"gather_output\""));
+}
+
 TEST(Plan, RefusesDamagedText) {
   const std::string text = serialize(make_plan(toy(), options(2)));
   EXPECT_THAT(error_of([&] { parse("hello", "p"); }).message(), HasSubstr("p is not a plan"));
@@ -150,7 +237,11 @@ TEST(Plan, RefusesLayoutsBeforeAnythingIsLoaded) {
       {[](PlanOptions& o) { o.layout.virtual_stages = -1; }, "--virtual is -1"},
       {[](PlanOptions& o) { o.layout.profile = true; }, "--profile measures what --split balanced balances"},
       {[](PlanOptions& o) { o.layout.pp = 0; }, "--pp is 0"},
-      {[](PlanOptions& o) { o.layout.tp = 2; }, "--tp 2 --dp 1"},
+      {[](PlanOptions& o) { o.layout.tp = 0; }, "--tp is 0"},
+      {[](PlanOptions& o) { o.layout.tp = 5; },
+       "--tp 5 is wider than anything to shard: no dimension of a weight is above 4"},
+      {[](PlanOptions& o) { o.layout.dp = 0; }, "--dp is 0"},
+      {[](PlanOptions& o) { o.layout.tp_plan["layers.*"] = {}; }, "--tp-plan pins what --tp divides, and --tp is 1"},
       {[](PlanOptions& o) { o.layout.chunks = -1; }, "--chunks is -1"},
       {[](PlanOptions& o) { o.layout.split = "odd"; }, "--split \"odd\""},
       {[](PlanOptions& o) { o.layout.split = "threshold:64"; }, "--split threshold:64 gives 5 stages, --pp is 2"},

@@ -3,6 +3,7 @@
 // Ranks as threads of the test: messages through a mailbox in memory.
 #include <ATen/Functions.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <exception>
 #include <functional>
@@ -14,8 +15,10 @@
 #include <vector>
 
 #include "base/error.h"
+#include "comm/message_group.h"
 #include "comm/monitor.h"
 #include "comm/transport.h"
+#include "runtime/axis_group.h"
 #include "runtime/engine.h"
 
 namespace shardpipe::test {
@@ -78,15 +81,35 @@ class MailboxMessage : public comm::Message {
   at::Tensor out_;
 };
 
+/// `ranks`: numbers in the world of the group's members.
 class ThreadBackend : public comm::TransportBackend {
  public:
-  ThreadBackend(Mailbox& mailbox, int rank) : mailbox_(mailbox), rank_(rank) {}
+  ThreadBackend(Mailbox& mailbox, int rank, std::vector<int> ranks)
+      : mailbox_(mailbox), rank_(rank), ranks_(std::move(ranks)) {}
   comm::MessageHandle isend(const at::Tensor& tensor, int dst, int tag) override {
-    mailbox_.put({rank_, dst, tag}, tensor);
+    mailbox_.put({rank_, ranks_[static_cast<size_t>(dst)], tag}, tensor);
     return {};
   }
   comm::MessageHandle irecv(const at::Tensor& out, int src, int tag) override {
-    return comm::MessageHandle(new MailboxMessage(mailbox_, {src, rank_, tag}, out));
+    return comm::MessageHandle(new MailboxMessage(mailbox_, {ranks_[static_cast<size_t>(src)], rank_, tag}, out));
+  }
+
+ private:
+  Mailbox& mailbox_;
+  int rank_;
+  std::vector<int> ranks_;
+};
+
+/// A rank's messages, among all ranks or some.
+class ThreadNetwork {
+ public:
+  ThreadNetwork(Mailbox& mailbox, int rank) : mailbox_(mailbox), rank_(rank) {}
+  int rank() const { return rank_; }
+  /// Each group has a number of its own, 0 to 100.
+  comm::Transport transport(const std::vector<int>& ranks, int number) const {
+    const auto index = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin());
+    return {
+        std::make_shared<ThreadBackend>(mailbox_, rank_, ranks), ranks, index, number * (comm::Transport::kMaxTag + 1)};
   }
 
  private:
@@ -94,16 +117,14 @@ class ThreadBackend : public comm::TransportBackend {
   int rank_;
 };
 
-/// Runs `body(rank, transport)` on a thread a rank; throws what the first rank to fail threw.
-inline void run_threads(int size, const std::function<void(int, const comm::Transport&)>& body) {
+/// Runs `body(network)` on a thread a rank; throws what the first rank to fail threw.
+inline void run_network(int size, const std::function<void(const ThreadNetwork&)>& body) {
   Mailbox mailbox;
-  std::vector<int> ranks(static_cast<size_t>(size));
-  std::iota(ranks.begin(), ranks.end(), 0);
   std::mutex mutex;
   std::exception_ptr first;
   const auto run = [&](int rank) {
     try {
-      body(rank, comm::Transport(std::make_shared<ThreadBackend>(mailbox, rank), ranks, rank));
+      body(ThreadNetwork(mailbox, rank));
     } catch (...) {
       const std::lock_guard lock(mutex);
       first = first ? first : std::current_exception();
@@ -123,11 +144,36 @@ inline void run_threads(int size, const std::function<void(int, const comm::Tran
   }
 }
 
-/// Runs `body(engine)` on one engine a stage.
-inline void run_stages(const plan::Plan& plan, const std::function<void(runtime::Engine&)>& body) {
-  run_threads(plan.layout.pp, [&](int rank, const comm::Transport& transport) {
-    comm::Monitor monitor(rank);
-    runtime::Engine engine(plan, {rank, transport, &monitor});
+inline std::vector<int> all_ranks(int size) {
+  std::vector<int> ranks(static_cast<size_t>(size));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  return ranks;
+}
+
+/// Runs `body(rank, transport)` on a thread a rank.
+inline void run_threads(int size, const std::function<void(int, const comm::Transport&)>& body) {
+  run_network(size, [&](const ThreadNetwork& network) { body(network.rank(), network.transport(all_ranks(size), 0)); });
+}
+
+/// Runs `body(engine)` on one engine a rank of the plan's mesh.
+inline void run_stages(
+    const plan::Plan& plan, const std::function<void(runtime::Engine&)>& body, runtime::TensorSource tensors = {}) {
+  const mesh::Mesh mesh = plan.mesh();
+  run_network(mesh.world_size(), [&](const ThreadNetwork& network) {
+    comm::Monitor monitor(network.rank());
+    const auto along = [&](mesh::Axis axis) {
+      return network.transport(mesh.group(network.rank(), axis), 1 + static_cast<int>(axis));
+    };
+    const comm::Transport tp = along(mesh::Axis::tp);
+    runtime::Engine engine(
+        plan,
+        {network.rank(), along(mesh::Axis::pp), &monitor, network.transport(all_ranks(mesh.world_size()), 0),
+         tp.size() > 1
+             ? std::make_shared<runtime::RankGroup>(
+                   comm::Group(std::make_shared<comm::MessageGroup>(tp, "threads"), tp.ranks(), tp.rank(), nullptr),
+                   monitor)
+             : nullptr},
+        tensors);
     body(engine);
   });
 }

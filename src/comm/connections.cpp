@@ -1,0 +1,135 @@
+#include "comm/connections.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cstdlib>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "comm/message_group.h"
+#include "comm/shm_collectives.h"
+#include "comm/shm_messages.h"
+#include "comm/socket.h"
+
+namespace shardpipe::comm {
+
+TransportChoice transport_choice(const std::string& name) {
+  if (name == "auto") {
+    return TransportChoice::automatic;
+  }
+  if (name == "gloo") {
+    return TransportChoice::gloo;
+  }
+  if (name == "shm") {
+    return TransportChoice::shm;
+  }
+  if (name == "nccl") {
+    throw Error(ErrorCode::usage, "--transport nccl needs CUDA, which is not in this build", "use auto, gloo or shm");
+  }
+  throw_usage("--transport is \"{}\", must be auto, gloo, shm or nccl", name);
+}
+
+std::vector<std::string> available_transports() {
+  std::vector<std::string> names = {"gloo"};
+  try {
+    const ShmSegment segment = ShmGroup::make_segment(2);
+    ShmSegment::attach(segment.name());
+    names.insert(names.begin(), "shm");
+  } catch (const std::exception& error) {
+    log_info("no shared memory: {}", error.what());
+  }
+  return names;
+}
+
+Connections::Connections(
+    const Store& store,
+    std::shared_ptr<Monitor> monitor,
+    Meeting meeting,
+    int rank,
+    TransportChoice choice,
+    std::string world,
+    std::string master,
+    std::chrono::milliseconds timeout)
+    : store_(store),
+      monitor_(std::move(monitor)),
+      meeting_(std::move(meeting)),
+      rank_(rank),
+      choice_(choice),
+      world_(std::move(world)),
+      master_(std::move(master)),
+      timeout_(timeout) {}
+
+Connections::~Connections() = default;
+
+const Connection& Connections::get(const std::vector<int>& ranks) {
+  auto found = connections_.find(ranks);
+  if (found == connections_.end()) {
+    found = connections_.emplace(ranks, connect(ranks)).first;
+  }
+  return found->second;
+}
+
+bool Connections::on_one_machine(const std::vector<int>& ranks) const {
+  return std::all_of(ranks.begin(), ranks.end(), [&](int member) {
+    return meeting_.places[static_cast<size_t>(member)].machine ==
+           meeting_.places[static_cast<size_t>(ranks[0])].machine;
+  });
+}
+
+Connection Connections::connect(const std::vector<int>& ranks) {
+  const int index = static_cast<int>(std::find(ranks.begin(), ranks.end(), rank_) - ranks.begin());
+  const std::string key = fmt::format("{}/group/{}", world_, fmt::join(ranks, "-"));
+  Connection connection;
+  std::string why;
+  if (choice_ != TransportChoice::gloo) {
+    if (on_one_machine(ranks)) {
+      const ShmGroup::Seat seat{ranks, index, monitor_, enough_cores(meeting_.local_world_size)};
+      if (const auto shm = ShmGroup::connect(store_, key, seat, timeout_, why)) {
+        connection.messages = connection.shm = std::make_shared<ShmMessages>(shm);
+        connection.group = Group(std::make_shared<ShmCollectives>(shm), ranks, index, monitor_);
+        return connection;
+      }
+    } else {
+      std::vector<std::string> names;
+      for (const int member : ranks) {
+        names.push_back(fmt::format("rank {} on {}", member, meeting_.places[static_cast<size_t>(member)].name));
+      }
+      why = fmt::format("they are not on one host: {}", fmt::join(names, "; "));
+    }
+    if (choice_ == TransportChoice::shm) {
+      throw Error(
+          ErrorCode::usage,
+          fmt::format("--transport shm: ranks {} cannot share memory: {}", fmt::join(ranks, ", "), why),
+          "use auto or gloo");
+    }
+  }
+  if (!gloo_) {
+    std::string address;
+    if (meeting_.one_host) {
+      address = "127.0.0.1";
+    } else if (std::getenv("GLOO_SOCKET_IFNAME") == nullptr) {
+      // c10d would take the address of the host's own name, which on many hosts is a loopback one.
+      address = address_toward(master_);
+    }
+    gloo_ = std::make_unique<Gloo>(address, *monitor_);
+  }
+  connection.messages = gloo_->connect(store_, key, ranks, index, timeout_);
+  connection.group = Group(
+      std::make_shared<MessageGroup>(Transport(connection.messages, ranks, index, kGroupTags), "gloo"), ranks, index,
+      monitor_);
+  return connection;
+}
+
+void Connections::flush() {
+  for (const auto& [ranks, connection] : connections_) {
+    if (connection.shm) {
+      connection.shm->flush();
+    }
+  }
+  if (gloo_) {
+    gloo_->flush();
+  }
+}
+
+}  // namespace shardpipe::comm

@@ -1,0 +1,161 @@
+#include "comm/shm_group.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <new>
+#include <stdexcept>
+#include <thread>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/log.h"
+
+namespace shardpipe::comm {
+
+ShmSegment ShmGroup::make_segment(int num_ranks) {
+  ShmSegment segment = ShmSegment::create(ShmLayout(num_ranks).bytes());
+  auto* header = new (segment.data()) ShmHeader;
+  header->num_ranks = static_cast<uint32_t>(num_ranks);
+  header->magic = ShmHeader::kMagic;
+  return segment;
+}
+
+ShmGroup::ShmGroup(ShmSegment segment, Seat seat)
+    : segment_(std::move(segment)), layout_(static_cast<int>(seat.ranks.size())), seat_(std::move(seat)) {
+  const auto& header = at<ShmHeader>(0);
+  if (header.magic != ShmHeader::kMagic || header.num_ranks != seat_.ranks.size() ||
+      segment_.bytes() != layout_.bytes()) {
+    throw std::runtime_error("the shared memory is not that of this group");
+  }
+  member(rank()).process = this_process();
+}
+
+namespace {
+
+/// Waits for keys of all ranks of a group. Throws Error(rank) naming the ranks whose keys do not come.
+std::vector<std::string> await_keys(
+    Store& store,
+    const ShmGroup::Seat& seat,
+    const std::string& group,
+    const std::vector<std::pair<int, std::string>>& keys,
+    std::chrono::milliseconds timeout) {
+  std::vector<std::string> names;
+  for (const auto& [rank, key] : keys) {
+    names.push_back(key);
+  }
+  const Clock::time_point deadline = Clock::now() + timeout;
+  std::chrono::microseconds pause(50);
+  while (!store.has(names)) {
+    seat.monitor->check();
+    if (Clock::now() > deadline) {
+      std::string missing;
+      for (const auto& [rank, key] : keys) {
+        if (!store.has({key})) {
+          missing += fmt::format("{}{}", missing.empty() ? "" : ", ", rank);
+        }
+      }
+      throw_rank(
+          "rank {}: the ranks of group {} could not connect within {} s: ranks {} did not come",
+          seat.ranks[static_cast<size_t>(seat.rank)], group, static_cast<double>(timeout.count()) / 1000, missing);
+    }
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, std::chrono::microseconds(5'000));
+  }
+  return store.get(names);
+}
+
+std::string to_text(const SegmentName& name) {
+  return Json{{"pid", name.pid},     {"fd", name.fd},       {"device", name.device},
+              {"inode", name.inode}, {"bytes", name.bytes}, {"error", ""}}
+      .dump();
+}
+
+SegmentName segment_name(const std::string& text) {
+  const Json json = parse_json(text, "segment's entry in the store");
+  if (const std::string error = json.at("error"); !error.empty()) {
+    throw std::runtime_error(error);
+  }
+  return {json.at("pid"), json.at("fd"), json.at("device"), json.at("inode"), json.at("bytes")};
+}
+
+}  // namespace
+
+std::shared_ptr<ShmGroup> ShmGroup::connect(
+    Store& store, const std::string& key, Seat seat, std::chrono::milliseconds timeout, std::string& why) {
+  const int first = seat.ranks[0];
+  const int own = seat.ranks[static_cast<size_t>(seat.rank)];
+  const std::string segment_key = key + "/segment";
+  std::shared_ptr<ShmGroup> group;
+  std::string problem;
+  ShmSegment made;  // stays open until all have attached
+  try {
+    if (seat.rank == 0) {
+      made = make_segment(static_cast<int>(seat.ranks.size()));
+      group = std::make_shared<ShmGroup>(ShmSegment::attach(made.name()), seat);
+      store.set(segment_key, to_text(made.name()));
+    } else {
+      const std::string text = await_keys(store, seat, key, {{first, segment_key}}, timeout).front();
+      group = std::make_shared<ShmGroup>(ShmSegment::attach(segment_name(text)), seat);
+    }
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    problem = fmt::format("rank {}: {}", own, one_line(error.what()));
+    if (seat.rank == 0) {
+      store.set(segment_key, Json{{"error", problem}}.dump(-1, ' ', false, Json::error_handler_t::replace));
+    }
+  }
+  // Either all of them use it or none.
+  std::vector<std::pair<int, std::string>> keys;
+  for (const int member : seat.ranks) {
+    keys.emplace_back(member, fmt::format("{}/attached/{}", key, member));
+  }
+  store.set(keys[static_cast<size_t>(seat.rank)].second, problem);
+  for (const std::string& verdict : await_keys(store, seat, key, keys, timeout)) {
+    if (!verdict.empty()) {
+      why = verdict;
+      log_info("group {}: no shared memory: {}", key, verdict);
+      return nullptr;
+    }
+  }
+  return group;
+}
+
+bool ShmGroup::is_dead(int r) const {
+  return !is_alive(member(r).process);
+}
+
+void ShmGroup::begin_wait(const char* what, int awaited) const {
+  seat_.monitor->check();
+  seat_.monitor->begin_wait(what, awaited < 0 ? -1 : world_rank(awaited));
+}
+
+void ShmGroup::end_wait() const {
+  seat_.monitor->end_wait();
+}
+
+void ShmGroup::lost(int r, const char* what) const {
+  seat_.monitor->lost_connection(world_rank(r), fmt::format("{}: its process ended", what));
+}
+
+bool enough_cores(int local_ranks) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof(set), &set) != 0) {
+    return false;
+  }
+  double cores = CPU_COUNT(&set);
+  // Of a container: so much time of processors in so long a period, in microseconds.
+  std::ifstream file("/sys/fs/cgroup/cpu.max");
+  double quota = 0;
+  double period = 0;
+  if (file >> quota >> period && period > 0) {
+    cores = std::min(cores, std::ceil(quota / period));
+  }
+  return cores >= local_ranks;
+}
+
+}  // namespace shardpipe::comm
