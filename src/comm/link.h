@@ -15,7 +15,8 @@ struct Link {
 /// medians.
 Link measure_link(const Transport& rank0, const Transport& rank1);
 
-/// The same over connections of its own, such as ranks of one host have. Throws Error(rank) where they cannot be made.
-Link measure_link();
+/// The same over connections such as `local_ranks` ranks of this host choose. Throws Error(rank) where they cannot be
+/// made.
+Link measure_link(int local_ranks);
 
 }  // namespace shardpipe::comm

@@ -70,10 +70,12 @@ class Profiler {
       const Graph& graph,
       const std::map<std::string, at::Tensor>& inputs,
       graph::Dimensions sizes,
-      const LoadTensor& load)
+      const LoadTensor& load,
+      tensor::AxisGroup* tp)
       : graph_(graph),
         sizes_(std::move(sizes)),
         load_(load),
+        tp_(tp),
         points_(possible_bounds(graph)),
         layers_(partition::cut(graph, points_)) {
     for (const ValueId id : graph.inputs) {
@@ -93,6 +95,7 @@ class Profiler {
 
   Profile run(int ranks) {
     const c10::InferenceMode inference;
+    const std::optional<tensor::AxisScope> scope = axis_scope();
     for (int pass = 0; pass < kWarmUp; ++pass) {
       Values values;
       for (size_t layer = 0; layer < executors_.size(); ++layer) {
@@ -134,6 +137,15 @@ class Profiler {
     Values received;
     std::vector<double> seconds;  // of a pass while the other parts run: the mean of each round
   };
+
+  // Of this thread.
+  std::optional<tensor::AxisScope> axis_scope() const {
+    std::optional<tensor::AxisScope> scope;
+    if (tp_ != nullptr) {
+      scope.emplace("tp", *tp_);
+    }
+    return scope;
+  }
 
   static std::vector<double> medians(const std::vector<std::vector<double>>& lists) {
     std::vector<double> all;
@@ -238,6 +250,7 @@ class Profiler {
         start.arrive_and_wait();
         try {
           const c10::InferenceMode inference;
+          const std::optional<tensor::AxisScope> scope = axis_scope();
           const kernels::ThreadsGuard guard(threads);
           run_part(part, unfinished);
         } catch (...) {
@@ -298,6 +311,7 @@ class Profiler {
   const Graph& graph_;
   graph::Dimensions sizes_;
   const LoadTensor& load_;
+  tensor::AxisGroup* tp_;
   partition::CutPoints points_;
   partition::Stages layers_;
   std::vector<graph::Executor> executors_;
@@ -346,10 +360,11 @@ Profile measure_costs(
     const std::map<std::string, at::Tensor>& inputs,
     const graph::Dimensions& sizes,
     const LoadTensor& load,
-    int ranks) {
+    int ranks,
+    tensor::AxisGroup* tp) {
   const graph::Dimensions known = partition::with_unknown(graph, dimensions_of(graph, inputs, sizes));
   try {
-    return Profiler(graph, inputs, known, load).run(ranks);
+    return Profiler(graph, inputs, known, load, tp).run(ranks);
   } catch (const Error& error) {
     throw Error(
         error.code() == ErrorCode::internal ? ErrorCode::usage : error.code(),
