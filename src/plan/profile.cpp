@@ -31,7 +31,8 @@ using Clock = std::chrono::steady_clock;
 
 // The first pass reads the weights from their files, and the next one's memory is new.
 constexpr int kWarmUp = 2;
-// Alone and together in turns, since a machine may be slower for a while; each long enough for some passes.
+// Alone and together in turns, each long enough for some passes: the median of their means, since memory may be slower
+// for a while, and a round may be disturbed.
 constexpr int kRounds = 3;
 constexpr int kMostPasses = 20;
 constexpr double kRoundSeconds = 0.3;
@@ -69,10 +70,12 @@ class Profiler {
       const Graph& graph,
       const std::map<std::string, at::Tensor>& inputs,
       graph::Dimensions sizes,
-      const LoadTensor& load)
+      const LoadTensor& load,
+      tensor::AxisGroup* tp)
       : graph_(graph),
         sizes_(std::move(sizes)),
         load_(load),
+        tp_(tp),
         points_(possible_bounds(graph)),
         layers_(partition::cut(graph, points_)) {
     for (const ValueId id : graph.inputs) {
@@ -92,6 +95,7 @@ class Profiler {
 
   Profile run(int ranks) {
     const c10::InferenceMode inference;
+    const std::optional<tensor::AxisScope> scope = axis_scope();
     for (int pass = 0; pass < kWarmUp; ++pass) {
       Values values;
       for (size_t layer = 0; layer < executors_.size(); ++layer) {
@@ -131,8 +135,17 @@ class Profiler {
     size_t begin = 0;
     size_t end = 0;
     Values received;
-    std::vector<double> seconds;  // of each pass, while the other parts run
+    std::vector<double> seconds;  // of a pass while the other parts run: the mean of each round
   };
+
+  // Of this thread.
+  std::optional<tensor::AxisScope> axis_scope() const {
+    std::optional<tensor::AxisScope> scope;
+    if (tp_ != nullptr) {
+      scope.emplace("tp", *tp_);
+    }
+    return scope;
+  }
 
   static std::vector<double> medians(const std::vector<std::vector<double>>& lists) {
     std::vector<double> all;
@@ -142,15 +155,21 @@ class Profiler {
     return all;
   }
 
-  // Passes over all layers; returns their time.
-  double run_alone(std::vector<std::vector<double>>& seconds) {
+  // Passes over all layers, and each layer's mean; returns their time.
+  double run_alone(std::vector<std::vector<double>>& means) {
+    std::vector<double> sums(executors_.size(), 0);
     double total = 0;
-    for (int pass = 0; pass == 0 || (pass < kMostPasses && total < kRoundSeconds); ++pass) {
+    int passes = 0;
+    for (; passes == 0 || (passes < kMostPasses && total < kRoundSeconds); ++passes) {
       Values values;
       for (size_t layer = 0; layer < executors_.size(); ++layer) {
-        seconds[layer].push_back(time(layer, values));
-        total += seconds[layer].back();
+        const double seconds = time(layer, values);
+        sums[layer] += seconds;
+        total += seconds;
       }
+    }
+    for (size_t layer = 0; layer < executors_.size(); ++layer) {
+      means[layer].push_back(sums[layer] / passes);
     }
     return total;
   }
@@ -231,6 +250,7 @@ class Profiler {
         start.arrive_and_wait();
         try {
           const c10::InferenceMode inference;
+          const std::optional<tensor::AxisScope> scope = axis_scope();
           const kernels::ThreadsGuard guard(threads);
           run_part(part, unfinished);
         } catch (...) {
@@ -262,10 +282,12 @@ class Profiler {
       if (pass == 0 || finished) {  // the first one begins while others do not yet run
         continue;
       }
-      part.seconds.push_back(seconds);
       total += seconds;
-      finished = pass >= kMostPasses || total >= kRoundSeconds;
-      unfinished -= finished ? 1 : 0;
+      if (pass >= kMostPasses || total >= kRoundSeconds) {
+        part.seconds.push_back(total / pass);
+        finished = true;
+        --unfinished;
+      }
     }
   }
 
@@ -289,6 +311,7 @@ class Profiler {
   const Graph& graph_;
   graph::Dimensions sizes_;
   const LoadTensor& load_;
+  tensor::AxisGroup* tp_;
   partition::CutPoints points_;
   partition::Stages layers_;
   std::vector<graph::Executor> executors_;
@@ -337,10 +360,11 @@ Profile measure_costs(
     const std::map<std::string, at::Tensor>& inputs,
     const graph::Dimensions& sizes,
     const LoadTensor& load,
-    int ranks) {
+    int ranks,
+    tensor::AxisGroup* tp) {
   const graph::Dimensions known = partition::with_unknown(graph, dimensions_of(graph, inputs, sizes));
   try {
-    return Profiler(graph, inputs, known, load).run(ranks);
+    return Profiler(graph, inputs, known, load, tp).run(ranks);
   } catch (const Error& error) {
     throw Error(
         error.code() == ErrorCode::internal ? ErrorCode::usage : error.code(),
