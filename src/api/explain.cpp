@@ -194,7 +194,8 @@ class Pricing {
       const runtime::Weights weights(plan_, tensors_);
       runtime::LonePart part(plan_.layout.tp, plan_.part);
       found->second = plan::measure_costs(
-          plan_.graph, step.inputs, sizes, [&](const graph::Value& value) { return weights.load(value); }, ranks, &part);
+          plan_.graph, step.inputs, sizes, [&](const graph::Value& value) { return weights.load(value); }, ranks,
+          &part);
     }
     return found->second;
   }

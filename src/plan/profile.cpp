@@ -11,6 +11,7 @@
 #include <latch>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <thread>
 
 #include "base/error.h"
@@ -95,7 +96,8 @@ class Profiler {
 
   Profile run(int ranks) {
     const c10::InferenceMode inference;
-    const std::optional<tensor::AxisScope> scope = axis_scope();
+    std::optional<tensor::AxisScope> scope;
+    enter(scope);
     for (int pass = 0; pass < kWarmUp; ++pass) {
       Values values;
       for (size_t layer = 0; layer < executors_.size(); ++layer) {
@@ -103,20 +105,21 @@ class Profiler {
       }
     }
     std::vector<std::vector<double>> alone(executors_.size());
+    const size_t count = std::min(static_cast<size_t>(ranks), executors_.size());
     std::vector<Part> parts;
     double total = 0;
     for (int round = 0; round < kRounds && total < kTooLong; ++round) {
       total += run_alone(alone);
-      if (round == 0) {
-        parts = make_parts(std::min(static_cast<size_t>(ranks), executors_.size()), medians(alone));
-      }
-      if (parts.size() > 1) {
+      if (count > 1) {
+        if (round == 0) {
+          parts = make_parts(count, medians(alone));
+        }
         total += run_together(parts);
       }
     }
     const std::vector<double> seconds = medians(alone);
     Profile profile{divide(seconds), 1};
-    if (parts.size() > 1) {
+    if (count > 1) {
       double work = 0;
       for (const Part& part : parts) {
         const auto first = seconds.begin();
@@ -124,7 +127,7 @@ class Profiler {
             std::accumulate(first + static_cast<ptrdiff_t>(part.begin), first + static_cast<ptrdiff_t>(part.end), 0.0) /
             median(part.seconds);
       }
-      profile.together = std::clamp(work, 1.0, static_cast<double>(parts.size()));
+      profile.together = std::clamp(work, 1.0, static_cast<double>(count));
     }
     return profile;
   }
@@ -138,13 +141,11 @@ class Profiler {
     std::vector<double> seconds;  // of a pass while the other parts run: the mean of each round
   };
 
-  // Of this thread.
-  std::optional<tensor::AxisScope> axis_scope() const {
-    std::optional<tensor::AxisScope> scope;
+  // The collectives' group of this thread.
+  void enter(std::optional<tensor::AxisScope>& scope) const {
     if (tp_ != nullptr) {
       scope.emplace("tp", *tp_);
     }
-    return scope;
   }
 
   static std::vector<double> medians(const std::vector<std::vector<double>>& lists) {
@@ -241,7 +242,7 @@ class Profiler {
     const Clock::time_point begin = Clock::now();
     const int threads = at::get_num_threads();
     std::latch start(std::ssize(parts));
-    std::atomic<size_t> unfinished = parts.size();
+    std::atomic<ptrdiff_t> unfinished = std::ssize(parts);
     std::mutex mutex;
     std::exception_ptr problem;
     std::vector<std::thread> workers;
@@ -250,7 +251,8 @@ class Profiler {
         start.arrive_and_wait();
         try {
           const c10::InferenceMode inference;
-          const std::optional<tensor::AxisScope> scope = axis_scope();
+          std::optional<tensor::AxisScope> scope;
+          enter(scope);
           const kernels::ThreadsGuard guard(threads);
           run_part(part, unfinished);
         } catch (...) {
@@ -270,7 +272,7 @@ class Profiler {
   }
 
   // Again and again, until all parts were run often enough.
-  void run_part(Part& part, std::atomic<size_t>& unfinished) {
+  void run_part(Part& part, std::atomic<ptrdiff_t>& unfinished) {
     double total = 0;
     bool finished = false;
     for (int pass = 0; unfinished > 0; ++pass) {

@@ -31,10 +31,9 @@ struct Profile {
 /// Runs the layers one after the other with the threads of this process, some passes over all of them, so that the
 /// caches and what is allocated are as in earnest; takes each layer's typical time and divides it among the layer's
 /// nodes as the cost model does. For several ranks then runs as many parts of the layers at the same time, each part
-/// again and again, and compares: they share cores, caches and memory. `tp`: the group for collectives along "tp", if the graph has
-/// some; used by several threads. `inputs`: an example; zeros of the named
-/// dimensions' sizes (16 where `sizes` has none) where it lacks one. Throws Error(usage) when the example cannot be
-/// run.
+/// again and again, and compares: they share cores, caches and memory. `tp`: the group for collectives along "tp", if
+/// the graph has some; used by several threads. `inputs`: an example; zeros of the named dimensions' sizes (16 where
+/// `sizes` has none) where it lacks one. Throws Error(usage) when the example cannot be run.
 Profile measure_costs(
     const graph::Graph& graph,
     const std::map<std::string, at::Tensor>& inputs,
