@@ -157,9 +157,10 @@ class Pricing {
       found->second = plan::measure_rates(plan_.dtype, threads, chosen ? std::optional(plan_.choice) : std::nullopt);
       if (plan_.layout.pp > 1) {
         if (!link_) {
-          link_ = comm::measure_link();
+          link_ = comm::measure_link(plan_.layout.pp * columns());
         }
         found->second.message_seconds = link_->message_seconds;
+        found->second.message_busy_seconds = link_->busy_seconds;
         found->second.transfer_bytes_per_second = link_->bytes_per_second;
       }
     }
@@ -169,29 +170,32 @@ class Pricing {
   plan::StepCosts costs(const plan::Step& step, int pp, int threads) {
     const graph::Dimensions sizes = plan::dimensions_of(plan_.graph, step.inputs, step.sizes);
     // Those that the cores are enough for; where there are more ranks, these are what works at a time.
-    const int ranks = std::clamp((num_cores() + threads - 1) / threads, 1, pp);
+    const int ranks = std::clamp((num_cores() + threads - 1) / threads, 1, pp * columns());
     if (profile_) {
       const plan::Profile& profile = measure(step, sizes, threads, ranks);
-      return {profile.costs, profile.together};
+      return {profile.costs, profile.together / columns()};
     }
     const partition::Costs alone = partition::cost_model(plan_.graph, sizes, rates(threads));
     const partition::Costs shared =
         partition::cost_model(plan_.graph, sizes, plan::shared_rates(rates(threads), rates(num_cores()), ranks));
     const auto sum = [](const std::vector<double>& all) { return std::accumulate(all.begin(), all.end(), 0.0); };
     const double slower = sum(alone.compute) > 0 ? sum(shared.compute) / sum(alone.compute) : 1;
-    return {alone, std::max(1.0, ranks / slower)};
+    return {alone, std::max(1.0, ranks / slower) / columns()};
   }
 
  private:
+  // Ranks with the same stage.
+  int columns() const { return std::max(1, plan_.layout.dp) * std::max(1, plan_.layout.tp); }
+
   const plan::Profile& measure(const plan::Step& step, const graph::Dimensions& sizes, int threads, int ranks) {
     const auto [found, made] = measured_.try_emplace({step.name, sizes, threads, ranks});
     if (made) {
       const kernels::ThreadsGuard guard(threads);
       const runtime::Weights weights(plan_, tensors_);
       runtime::LonePart part(plan_.layout.tp, plan_.part);
-      const tensor::AxisScope scope("tp", part);
       found->second = plan::measure_costs(
-          plan_.graph, step.inputs, sizes, [&](const graph::Value& value) { return weights.load(value); }, ranks);
+          plan_.graph, step.inputs, sizes, [&](const graph::Value& value) { return weights.load(value); }, ranks,
+          &part);
     }
     return found->second;
   }

@@ -4,17 +4,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <exception>
 #include <thread>
 
-#include "comm/gloo.h"
-#include "comm/store.h"
+#include "comm/connections.h"
 
 namespace shardpipe::comm {
 namespace {
 
 constexpr int64_t kSmallBytes = 16;
-constexpr int kSmallRounds = 40;
+constexpr int kSmallRounds = 100;
 constexpr int64_t kLargeBytes = int64_t{4} << 20;
 constexpr int kLargeRounds = 9;
 
@@ -66,13 +66,22 @@ double ask(const Transport& transport, int64_t bytes, int rounds) {
   return *middle;
 }
 
+// Of all threads of this process.
+double busy_seconds() {
+  timespec time{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
 }  // namespace
 
 Link measure_link(const Transport& rank0, const Transport& rank1) {
   Link link;
   run_both(
       [&] {
+        const double before = busy_seconds();
         link.message_seconds = ask(rank0, kSmallBytes, kSmallRounds);
+        link.busy_seconds = (busy_seconds() - before) / (2 * kSmallRounds);
         const double large = ask(rank0, kLargeBytes, kLargeRounds);
         link.bytes_per_second = static_cast<double>(kLargeBytes) / std::max(large - link.message_seconds, 1e-9);
       },
@@ -83,22 +92,31 @@ Link measure_link(const Transport& rank0, const Transport& rank1) {
   return link;
 }
 
-Link measure_link() {
+Link measure_link(int local_ranks) {
   constexpr std::chrono::seconds kTimeout(30);
-  const char* const host = "127.0.0.1";
+  const std::string host = "127.0.0.1";
   const std::vector<int> ranks = {0, 1};
   const Store store = Store::serve(listen_on(host, 0), "link");
-  Monitor monitors[] = {Monitor(0), Monitor(1)};
-  Gloo ends[] = {Gloo(host, monitors[0]), Gloo(host, monitors[1])};
-  std::shared_ptr<TransportBackend> backends[2];
-  run_both(
-      [&] { backends[0] = ends[0].connect(store, "link", ranks, 0, kTimeout); },
-      [&] { backends[1] = ends[1].connect(store.reconnect(kTimeout), "link", ranks, 1, kTimeout); });
-  const Link link = measure_link(Transport(backends[0], ranks, 0), Transport(backends[1], ranks, 1));
-  for (size_t rank = 0; rank < 2; ++rank) {
-    ends[rank].flush();
-    monitors[rank].end_waits();
-    backends[rank].reset();
+  Meeting meeting;
+  meeting.local_world_size = local_ranks;
+  meeting.places.resize(ranks.size());
+  std::shared_ptr<Monitor> monitors[2];
+  std::unique_ptr<Connections> ends[2];
+  Transport transports[2];
+  const auto connect = [&](int rank) {
+    const auto r = static_cast<size_t>(rank);
+    monitors[r] = std::make_shared<Monitor>(rank);
+    ends[r] = std::make_unique<Connections>(
+        store.reconnect(kTimeout), monitors[r], meeting, rank, TransportChoice::automatic, "link", host, kTimeout);
+    transports[r] = Transport(ends[r]->get(ranks).messages, ranks, rank);
+  };
+  run_both([&] { connect(0); }, [&] { connect(1); });
+  const Link link = measure_link(transports[0], transports[1]);
+  for (size_t r = 0; r < ranks.size(); ++r) {
+    ends[r]->flush();
+    monitors[r]->end_waits();
+    transports[r] = Transport();
+    ends[r].reset();
   }
   return link;
 }

@@ -22,6 +22,7 @@ struct Rates {
   double bytes_per_second = 1e10;          ///< read and written
   double transfer_bytes_per_second = 1e9;  ///< from rank to rank
   double message_seconds = 1e-4;           ///< of a message before its first byte; no part of cost_model()
+  double message_busy_seconds = 0;         ///< that both its ends together take from those that compute; likewise
   double node_seconds = 1e-6;              ///< of calling an operator
 };
 

@@ -22,7 +22,7 @@ struct Step {
   int64_t count = 1;                         ///< how often a request takes it
   std::map<std::string, at::Tensor> inputs;  ///< an example of a microbatch's, where there is one
   graph::Dimensions sizes;                   ///< of every named dimension, of one microbatch
-  double choice_s = 0;                       ///< of choosing a microbatch's tokens, after the last stage's forward
+  std::optional<double> choice_s;            ///< of choosing a lane's tokens, which all ranks are told
   bool joins_outputs = false;                ///< what the microbatches' outputs become is wanted on rank 0
 };
 

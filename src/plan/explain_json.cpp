@@ -96,7 +96,8 @@ Json to_json(const Explanation& e) {
       {"bytes_per_second", e.rates.bytes_per_second},
       {"transfer_bytes_per_second", e.rates.transfer_bytes_per_second},
       {"node_seconds", e.rates.node_seconds},
-      {"message_seconds", e.rates.message_seconds}};
+      {"message_seconds", e.rates.message_seconds},
+      {"message_busy_seconds", e.rates.message_busy_seconds}};
   json["missing_weights"] = e.missing_weights.empty() ? Json() : Json(e.missing_weights);
   json["parameters"] = e.parameters;
   json["parameter_bytes"] = e.parameter_bytes;

@@ -40,6 +40,23 @@ double outputs_seconds(const Plan& plan, const Step& step, const partition::Rate
   return seconds;
 }
 
+// What sending and receiving take from the ranks that compute, at each end.
+void add_messages(const Plan& plan, double busy_s, bool tokens, std::vector<double>& forward_s) {
+  for (const partition::Edge& edge : plan.stages.edges) {
+    if (plan.rank_of_stage(edge.from_stage) != plan.rank_of_stage(edge.to_stage)) {
+      forward_s[static_cast<size_t>(edge.from_stage)] += busy_s;
+      forward_s[static_cast<size_t>(edge.to_stage)] += busy_s;
+    }
+  }
+  const int last = plan.rank_of_stage(plan.num_stages() - 1);
+  for (int rank = 0; tokens && rank < plan.layout.pp; ++rank) {
+    if (rank != last) {
+      forward_s.back() += busy_s;
+      forward_s[static_cast<size_t>(plan.stages_of_rank(rank).front())] += busy_s;
+    }
+  }
+}
+
 }  // namespace
 
 StepTime predict_step(const Plan& plan, const Step& step, const PipelineCosts& costs) {
@@ -85,7 +102,8 @@ PipelineCosts pipeline_costs(
   pipeline.forward_s = stage_seconds(plan.cuts, costs.nodes);
   pipeline.together = costs.together;
   pipeline.message_s = rates.message_seconds;
-  pipeline.forward_s.back() += step.choice_s;
+  pipeline.forward_s.back() += step.choice_s.value_or(0);
+  add_messages(plan, rates.message_busy_seconds / 2, step.choice_s.has_value(), pipeline.forward_s);
   pipeline.outputs_s = step.joins_outputs ? outputs_seconds(plan, step, rates) : 0;
   return pipeline;
 }

@@ -11,6 +11,7 @@
 #include <latch>
 #include <mutex>
 #include <numeric>
+#include <optional>
 #include <thread>
 
 #include "base/error.h"
@@ -31,7 +32,8 @@ using Clock = std::chrono::steady_clock;
 
 // The first pass reads the weights from their files, and the next one's memory is new.
 constexpr int kWarmUp = 2;
-// Alone and together in turns, since a machine may be slower for a while; each long enough for some passes.
+// Alone and together in turns, each long enough for some passes: the median of their means, since memory may be slower
+// for a while, and a round may be disturbed.
 constexpr int kRounds = 3;
 constexpr int kMostPasses = 20;
 constexpr double kRoundSeconds = 0.3;
@@ -69,10 +71,12 @@ class Profiler {
       const Graph& graph,
       const std::map<std::string, at::Tensor>& inputs,
       graph::Dimensions sizes,
-      const LoadTensor& load)
+      const LoadTensor& load,
+      tensor::AxisGroup* tp)
       : graph_(graph),
         sizes_(std::move(sizes)),
         load_(load),
+        tp_(tp),
         points_(possible_bounds(graph)),
         layers_(partition::cut(graph, points_)) {
     for (const ValueId id : graph.inputs) {
@@ -92,6 +96,8 @@ class Profiler {
 
   Profile run(int ranks) {
     const c10::InferenceMode inference;
+    std::optional<tensor::AxisScope> scope;
+    enter(scope);
     for (int pass = 0; pass < kWarmUp; ++pass) {
       Values values;
       for (size_t layer = 0; layer < executors_.size(); ++layer) {
@@ -99,20 +105,21 @@ class Profiler {
       }
     }
     std::vector<std::vector<double>> alone(executors_.size());
+    const size_t count = std::min(static_cast<size_t>(ranks), executors_.size());
     std::vector<Part> parts;
     double total = 0;
     for (int round = 0; round < kRounds && total < kTooLong; ++round) {
       total += run_alone(alone);
-      if (round == 0) {
-        parts = make_parts(std::min(static_cast<size_t>(ranks), executors_.size()), medians(alone));
-      }
-      if (parts.size() > 1) {
+      if (count > 1) {
+        if (round == 0) {
+          parts = make_parts(count, medians(alone));
+        }
         total += run_together(parts);
       }
     }
     const std::vector<double> seconds = medians(alone);
     Profile profile{divide(seconds), 1};
-    if (parts.size() > 1) {
+    if (count > 1) {
       double work = 0;
       for (const Part& part : parts) {
         const auto first = seconds.begin();
@@ -120,7 +127,7 @@ class Profiler {
             std::accumulate(first + static_cast<ptrdiff_t>(part.begin), first + static_cast<ptrdiff_t>(part.end), 0.0) /
             median(part.seconds);
       }
-      profile.together = std::clamp(work, 1.0, static_cast<double>(parts.size()));
+      profile.together = std::clamp(work, 1.0, static_cast<double>(count));
     }
     return profile;
   }
@@ -131,8 +138,15 @@ class Profiler {
     size_t begin = 0;
     size_t end = 0;
     Values received;
-    std::vector<double> seconds;  // of each pass, while the other parts run
+    std::vector<double> seconds;  // of a pass while the other parts run: the mean of each round
   };
+
+  // The collectives' group of this thread.
+  void enter(std::optional<tensor::AxisScope>& scope) const {
+    if (tp_ != nullptr) {
+      scope.emplace("tp", *tp_);
+    }
+  }
 
   static std::vector<double> medians(const std::vector<std::vector<double>>& lists) {
     std::vector<double> all;
@@ -142,15 +156,21 @@ class Profiler {
     return all;
   }
 
-  // Passes over all layers; returns their time.
-  double run_alone(std::vector<std::vector<double>>& seconds) {
+  // Passes over all layers, and each layer's mean; returns their time.
+  double run_alone(std::vector<std::vector<double>>& means) {
+    std::vector<double> sums(executors_.size(), 0);
     double total = 0;
-    for (int pass = 0; pass == 0 || (pass < kMostPasses && total < kRoundSeconds); ++pass) {
+    int passes = 0;
+    for (; passes == 0 || (passes < kMostPasses && total < kRoundSeconds); ++passes) {
       Values values;
       for (size_t layer = 0; layer < executors_.size(); ++layer) {
-        seconds[layer].push_back(time(layer, values));
-        total += seconds[layer].back();
+        const double seconds = time(layer, values);
+        sums[layer] += seconds;
+        total += seconds;
       }
+    }
+    for (size_t layer = 0; layer < executors_.size(); ++layer) {
+      means[layer].push_back(sums[layer] / passes);
     }
     return total;
   }
@@ -222,7 +242,7 @@ class Profiler {
     const Clock::time_point begin = Clock::now();
     const int threads = at::get_num_threads();
     std::latch start(std::ssize(parts));
-    std::atomic<size_t> unfinished = parts.size();
+    std::atomic<ptrdiff_t> unfinished = std::ssize(parts);
     std::mutex mutex;
     std::exception_ptr problem;
     std::vector<std::thread> workers;
@@ -231,6 +251,8 @@ class Profiler {
         start.arrive_and_wait();
         try {
           const c10::InferenceMode inference;
+          std::optional<tensor::AxisScope> scope;
+          enter(scope);
           const kernels::ThreadsGuard guard(threads);
           run_part(part, unfinished);
         } catch (...) {
@@ -250,7 +272,7 @@ class Profiler {
   }
 
   // Again and again, until all parts were run often enough.
-  void run_part(Part& part, std::atomic<size_t>& unfinished) {
+  void run_part(Part& part, std::atomic<ptrdiff_t>& unfinished) {
     double total = 0;
     bool finished = false;
     for (int pass = 0; unfinished > 0; ++pass) {
@@ -262,10 +284,12 @@ class Profiler {
       if (pass == 0 || finished) {  // the first one begins while others do not yet run
         continue;
       }
-      part.seconds.push_back(seconds);
       total += seconds;
-      finished = pass >= kMostPasses || total >= kRoundSeconds;
-      unfinished -= finished ? 1 : 0;
+      if (pass >= kMostPasses || total >= kRoundSeconds) {
+        part.seconds.push_back(total / pass);
+        finished = true;
+        --unfinished;
+      }
     }
   }
 
@@ -289,6 +313,7 @@ class Profiler {
   const Graph& graph_;
   graph::Dimensions sizes_;
   const LoadTensor& load_;
+  tensor::AxisGroup* tp_;
   partition::CutPoints points_;
   partition::Stages layers_;
   std::vector<graph::Executor> executors_;
@@ -337,10 +362,11 @@ Profile measure_costs(
     const std::map<std::string, at::Tensor>& inputs,
     const graph::Dimensions& sizes,
     const LoadTensor& load,
-    int ranks) {
+    int ranks,
+    tensor::AxisGroup* tp) {
   const graph::Dimensions known = partition::with_unknown(graph, dimensions_of(graph, inputs, sizes));
   try {
-    return Profiler(graph, inputs, known, load).run(ranks);
+    return Profiler(graph, inputs, known, load, tp).run(ranks);
   } catch (const Error& error) {
     throw Error(
         error.code() == ErrorCode::internal ? ErrorCode::usage : error.code(),

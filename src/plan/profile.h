@@ -8,6 +8,7 @@
 
 #include "graph/graph.h"
 #include "partition/balance.h"
+#include "tensor/collectives.h"
 
 namespace shardpipe::plan {
 
@@ -28,15 +29,17 @@ struct Profile {
 };
 
 /// Runs the layers one after the other with the threads of this process, some passes over all of them, so that the
-/// caches and what is allocated are as in earnest; takes each layer's median and divides it among the layer's nodes as
-/// the cost model does. For several ranks then runs as many parts of the layers at the same time, each part again and
-/// again, and compares: they share cores, caches and memory. `inputs`: an example; zeros of the named dimensions'
-/// sizes (16 where `sizes` has none) where it lacks one. Throws Error(usage) when the example cannot be run.
+/// caches and what is allocated are as in earnest; takes each layer's typical time and divides it among the layer's
+/// nodes as the cost model does. For several ranks then runs as many parts of the layers at the same time, each part
+/// again and again, and compares: they share cores, caches and memory. `tp`: the group for collectives along "tp", if
+/// the graph has some; used by several threads. `inputs`: an example; zeros of the named dimensions' sizes (16 where
+/// `sizes` has none) where it lacks one. Throws Error(usage) when the example cannot be run.
 Profile measure_costs(
     const graph::Graph& graph,
     const std::map<std::string, at::Tensor>& inputs,
     const graph::Dimensions& sizes,
     const LoadTensor& load,
-    int ranks = 1);
+    int ranks = 1,
+    tensor::AxisGroup* tp = nullptr);
 
 }  // namespace shardpipe::plan

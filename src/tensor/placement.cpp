@@ -52,6 +52,9 @@ at::Tensor take(const at::Tensor& whole, const Shard& shard, int part) {
   if (period == 0 || extent % period != 0) {
     throw_internal("a dimension of {} elements has no whole number of periods of {}", extent, period);
   }
+  if (extent == 0) {
+    return whole;
+  }
   std::vector<at::Tensor> pieces;
   for (int64_t at = 0; at < extent;) {
     for (const int64_t block : shard.blocks) {
@@ -69,6 +72,9 @@ at::Tensor join(const std::vector<at::Tensor>& pieces, const Shard& shard) {
   int64_t extent = 0;
   for (const at::Tensor& piece : pieces) {
     extent += piece.size(shard.dim);
+  }
+  if (extent == 0) {
+    return pieces[0];
   }
   std::vector<at::Tensor> blocks;
   std::vector<int64_t> taken(pieces.size(), 0);

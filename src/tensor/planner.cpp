@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <set>
 
 #include "base/error.h"
@@ -245,12 +246,14 @@ Choice choose_shards(const AxisGraph& graph, const ShardOptions& options) {
   }
   // Collectives that are there already may do for more: sums that are added are reduced once.
   constexpr size_t kTries = 32;
+  double before = costly.empty() ? 0 : chooser.seconds_with({});
   for (size_t i = 0; i < costly.size(); ++i) {
     const Candidate& candidate = *costly[i];
-    const bool pays = chooser.refusal(candidate).empty() && i < kTries &&
-                      chooser.seconds_with(candidate.members) <= chooser.seconds_with({}) + kWorth * candidate.saved;
-    if (pays) {
+    const double seconds = chooser.refusal(candidate).empty() && i < kTries ? chooser.seconds_with(candidate.members)
+                                                                            : std::numeric_limits<double>::infinity();
+    if (seconds <= before + kWorth * candidate.saved) {
       chooser.take(candidate.members);
+      before = seconds;
     } else {
       chooser.say(candidate, "dividing it would cost more than it saves");
     }

@@ -85,7 +85,7 @@ void use_c10d(World& world) {
   at::Tensor exchanged = at::zeros_like(own);
   at::Tensor given = own.clone();
   std::vector<int64_t> none;
-  group->alltoall_base(exchanged, given, none, none)->wait();
+  group->all_to_all_single(exchanged, given, none, none)->wait();
   std::vector<at::Tensor> columns;
   for (const at::Tensor& input : inputs) {
     columns.push_back(input.chunk(size)[rank]);

@@ -113,6 +113,15 @@ class Demo(unittest.TestCase):
         self.assertGreater(report["steps"]["decode"]["step_s"], 1e-4)
         self.assertLess(report["steps"]["decode"]["step_s"], 10)
 
+    def test_profile_of_a_divided_model(self):
+        with tempfile.TemporaryDirectory() as folder:
+            tiny("llama").save_pretrained(folder)
+            for layout in (["--tp", 2], ["--pp", 2, "--tp", 2], ["--pp", 2, "--dp", 2]):
+                with self.subTest(layout=layout):
+                    for step in plan(folder, "--profile", "--prompt-tokens", 8, "--new-tokens", 4, *layout)["steps"].values():
+                        self.assertTrue(0 < step["together"] <= 2)
+                        self.assertTrue(0 < step["step_s"] < 10)
+
     def test_text(self):
         _, out, err, _ = cli.run("plan", "--model", cli.DEMO_MODEL, "--pp", 3, "--virtual", 2, check=0)
         self.assertEqual(err, "")

@@ -175,6 +175,14 @@ TEST(Explain, CountsTheChoiceOfTokensAndTheWayOfTheOutputs) {
   };
   EXPECT_DOUBLE_EQ(explain(make(1), forecast).steps[0].step_s, 4 + 0.25);
   EXPECT_DOUBLE_EQ(explain(make(2), forecast).steps[0].step_s, 2 + 0.5 + 2 + 0.25);
+  // A message to the second stage and one with the tokens back, each taking 0.1 s at both its ends.
+  forecast.rates = [rates = forecast.rates](int threads) {
+    partition::Rates made = rates(threads);
+    made.message_busy_seconds = 0.2;
+    return made;
+  };
+  EXPECT_DOUBLE_EQ(explain(make(1), forecast).steps[0].step_s, 4 + 0.25);
+  EXPECT_NEAR(explain(make(2), forecast).steps[0].step_s, 2 + 0.5 + 2 + 0.25 + 4 * 0.1, 1e-9);
 
   // y is [3, 4] float32, 48 bytes a microbatch: of two 0.5 s to join, of two from another rank 1 s to send.
   forecast = seconds_of_products("forward", 2);
