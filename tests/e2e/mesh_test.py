@@ -106,7 +106,9 @@ class Run(ExportedTest):
 
     def test_every_model(self):
         for name in self.MODELS:
-            for pp, tp, dp in ((1, 2, 1), (1, 3, 1), (2, 2, 2)):
+            # What these compute for a row depends on the rows that run with it: they are not cut.
+            alone = name in ("toy", "cond")
+            for pp, tp, dp in ((1, 2, 1), (1, 3, 1)) if alone else ((1, 2, 1), (1, 3, 1), (2, 2, 2)):
                 with self.subTest(model=name, pp=pp, tp=tp, dp=dp):
                     self.expect_answer(name, pp, tp, dp)
 
