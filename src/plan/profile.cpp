@@ -41,7 +41,7 @@ constexpr double kTooLong = 20;  // seconds, for another round
 
 // The graph cut at the bounds of its layers, but for those that a cut cannot be at.
 partition::CutPoints possible_bounds(const Graph& graph) {
-  const partition::CutPoints bounds = partition::layer_bounds(graph);
+  partition::CutPoints bounds = partition::layer_bounds(graph);
   const auto possible = [&](const partition::CutPoints& points) {
     try {
       partition::cut(graph, points);

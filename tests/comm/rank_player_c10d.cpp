@@ -11,8 +11,6 @@
 namespace shardpipe::comm::player {
 namespace {
 
-using test::expect_same;
-
 at::Tensor functional(const char* name, std::vector<c10::IValue> stack) {
   const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(name, "");
   op.callBoxed(&stack);
