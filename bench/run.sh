@@ -6,4 +6,5 @@ cmake --build build --target generate_bench executor_bench kernels_bench comm_be
 build/bench/executor_bench
 build/bench/kernels_bench
 build/bench/comm_bench
+.venv/bin/python bench/e2e/divided.py
 .venv/bin/python bench/e2e/compare.py "$@"

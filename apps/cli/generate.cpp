@@ -97,7 +97,11 @@ Json rank_report(const World& world, const Engine& engine, const GenerateResult&
     report["resident_weight_bytes"] = engine.resident_weight_bytes();
     Json steps = Json::array();
     for (const StepStats& step : result.steps) {
-      steps.push_back({{"compute_s", step.compute_s}, {"wait_s", step.wait_s}, {"bytes_sent", step.bytes_sent}});
+      steps.push_back(
+          {{"compute_s", step.compute_s},
+           {"reduce_s", step.reduce_s},
+           {"wait_s", step.wait_s},
+           {"bytes_sent", step.bytes_sent}});
     }
     report["steps"] = std::move(steps);
   }
@@ -157,10 +161,11 @@ Json report(
 
 void print_stats(const Json& json) {
   fmt::print(
-      stderr, "{:>5} {:>12} {:>12} {:>12} {:>14} {:>14}\n", "rank", "step", "compute ms", "wait ms", "bytes sent",
-      "peak RSS MiB");
+      stderr, "{:>5} {:>12} {:>12} {:>12} {:>12} {:>14} {:>14}\n", "rank", "step", "compute ms", "reduce ms", "wait ms",
+      "bytes sent", "peak RSS MiB");
   for (const Json& rank : json["ranks"]) {
     double compute = 0;
+    double reduce = 0;
     double wait = 0;
     int64_t bytes = 0;
     const Json& steps = rank["steps"];
@@ -170,18 +175,19 @@ void print_stats(const Json& json) {
     }
     for (size_t i = 1; i < steps.size(); ++i) {
       compute += steps[i]["compute_s"].get<double>();
+      reduce += steps[i]["reduce_s"].get<double>();
       wait += steps[i]["wait_s"].get<double>();
       bytes += steps[i]["bytes_sent"].get<int64_t>();
     }
     const double count = std::max<double>(1, static_cast<double>(steps.size()) - 1);
     const int64_t rss = rank["peak_rss_bytes"].get<int64_t>() >> 20;
     fmt::print(
-        stderr, "{:>5} {:>12} {:>12.2f} {:>12.2f} {:>14} {:>14}\n", rank["rank"].get<int>(), "prefill",
-        steps[0]["compute_s"].get<double>() * 1e3, steps[0]["wait_s"].get<double>() * 1e3,
-        steps[0]["bytes_sent"].get<int64_t>(), rss);
+        stderr, "{:>5} {:>12} {:>12.2f} {:>12.2f} {:>12.2f} {:>14} {:>14}\n", rank["rank"].get<int>(), "prefill",
+        steps[0]["compute_s"].get<double>() * 1e3, steps[0]["reduce_s"].get<double>() * 1e3,
+        steps[0]["wait_s"].get<double>() * 1e3, steps[0]["bytes_sent"].get<int64_t>(), rss);
     fmt::print(
-        stderr, "{:>5} {:>12} {:>12.2f} {:>12.2f} {:>14.1f}\n", "", "a token", compute / count * 1e3,
-        wait / count * 1e3, static_cast<double>(bytes) / count);
+        stderr, "{:>5} {:>12} {:>12.2f} {:>12.2f} {:>12.2f} {:>14.1f}\n", "", "a token", compute / count * 1e3,
+        reduce / count * 1e3, wait / count * 1e3, static_cast<double>(bytes) / count);
   }
   const Json& timing = json["timing"];
   fmt::print(

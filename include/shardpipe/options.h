@@ -104,8 +104,9 @@ struct Output {
 /// Where the time of one step went on a rank, and what it sent to others.
 struct StepStats {
   double compute_s = 0;
-  double wait_s = 0;  ///< for messages
-  int64_t bytes_sent = 0;
+  double reduce_s = 0;     ///< in collectives over tp: copying and adding; over Gloo adding only
+  double wait_s = 0;       ///< for messages, and in collectives for other ranks
+  int64_t bytes_sent = 0;  ///< in messages; of collectives what this rank brings
 };
 
 /// A finished generation.

@@ -137,7 +137,7 @@ class Worker {
         {{"done", true},
          {"outputs", outputs},
          {"chunks", result.chunks},
-         {"stats", {result.stats.compute_s, result.stats.wait_s, result.stats.bytes_sent}}},
+         {"stats", {result.stats.compute_s, result.stats.reduce_s, result.stats.wait_s, result.stats.bytes_sent}}},
         tensors);
   }
 
@@ -169,7 +169,7 @@ class Worker {
     }
     head["steps"] = Json::array();
     for (const StepStats& step : result.steps) {
-      head["steps"].push_back({step.compute_s, step.wait_s, step.bytes_sent});
+      head["steps"].push_back({step.compute_s, step.reduce_s, step.wait_s, step.bytes_sent});
     }
     answer(head, logprobs);
   }

@@ -344,7 +344,7 @@ RunResult WorkerPool::run(const NamedTensors& inputs, const RunOptions& options)
   result.gradients.assign(message.tensors.begin() + outputs, message.tensors.end());
   result.chunks = message.head.at("chunks");
   const Json& stats = message.head.at("stats");
-  result.stats = {stats.at(0), stats.at(1), stats.at(2)};
+  result.stats = {stats.at(0), stats.at(1), stats.at(2), stats.at(3)};
   return result;
 }
 
@@ -366,7 +366,7 @@ GenerateResult WorkerPool::generate(
          static_cast<FinishReason>(output.at(1).get<int>())});
   }
   for (const Json& step : head.at("steps")) {
-    result.steps.push_back({step.at(0), step.at(1), step.at(2)});
+    result.steps.push_back({step.at(0), step.at(1), step.at(2), step.at(3)});
   }
   result.lanes = head.at("lanes");
   result.prefill_s = head.at("prefill_s");

@@ -147,8 +147,10 @@ std::string Group::transport() const {
   return size() == 1 ? "self" : state_->backend->name();
 }
 
-const GroupStatistics& Group::statistics() const {
-  return state_->statistics;
+GroupStatistics Group::statistics() const {
+  GroupStatistics statistics = state_->statistics;
+  statistics.wait_ns = state_->backend ? state_->backend->wait_ns() : 0;
+  return statistics;
 }
 
 void Group::all_reduce(const at::Tensor& tensor, ReduceOp op) const {

@@ -25,6 +25,8 @@ class GroupBackend {
   virtual void all_to_all(const std::vector<at::Tensor>& outs, const std::vector<at::Tensor>& ins) = 0;
   virtual void broadcast(const at::Tensor& tensor, int root) = 0;
   virtual void barrier() = 0;
+  /// Time that this rank has waited for others within its calls, or for messages where the collectives consist of them.
+  virtual int64_t wait_ns() const = 0;
 };
 
 /// What this rank's calls of one kind came to. `ns` is spent inside of them, waiting for other ranks included.
@@ -40,6 +42,7 @@ struct GroupStatistics {
   CollectiveStatistics all_to_all;
   CollectiveStatistics broadcast;
   CollectiveStatistics barrier;
+  int64_t wait_ns = 0;  ///< of all of them: waiting for other ranks, and for messages but in shared memory
 };
 
 /// Collectives within one group of ranks: a value that refers to the group. A group of one rank (the default) copies
@@ -82,7 +85,7 @@ class Group {
   void barrier() const;
 
   /// Since the group began, of all values that refer to it.
-  const GroupStatistics& statistics() const;
+  GroupStatistics statistics() const;
 
  private:
   struct State;

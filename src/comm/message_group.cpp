@@ -176,6 +176,14 @@ void MessageGroup::broadcast(const at::Tensor& tensor, int root) {
   exchange.wait_all();
 }
 
+int64_t MessageGroup::wait_ns() const {
+  int64_t sum = 0;
+  for (const PeerStatistics& peer : transport_.statistics()) {
+    sum += peer.send_wait_ns + peer.receive_wait_ns;
+  }
+  return sum;
+}
+
 void MessageGroup::barrier() {
   comm::barrier(transport_);
 }

@@ -19,6 +19,7 @@ class MessageGroup final : public GroupBackend {
   void all_to_all(const std::vector<at::Tensor>& outs, const std::vector<at::Tensor>& ins) override;
   void broadcast(const at::Tensor& tensor, int root) override;
   void barrier() override;
+  int64_t wait_ns() const override;
 
  private:
   Transport transport_;

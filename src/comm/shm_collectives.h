@@ -22,6 +22,7 @@ class ShmCollectives final : public GroupBackend {
   void all_to_all(const std::vector<at::Tensor>& outs, const std::vector<at::Tensor>& ins) override;
   void broadcast(const at::Tensor& tensor, int root) override;
   void barrier() override;
+  int64_t wait_ns() const override { return group_->wait_ns(); }
 
  private:
   struct Call;

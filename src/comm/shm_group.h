@@ -33,6 +33,8 @@ class ShmGroup {
 
   int rank() const { return seat_.rank; }
   int size() const { return static_cast<int>(seat_.ranks.size()); }
+  /// Time spent in wait().
+  int64_t wait_ns() const { return wait_ns_; }
   bool spins() const { return seat_.spin; }
   Monitor& monitor() const { return *seat_.monitor; }
   int world_rank(int member) const { return seat_.ranks[static_cast<size_t>(member)]; }
@@ -53,6 +55,7 @@ class ShmGroup {
     if (done()) {
       return;
     }
+    const WaitTime time(wait_ns_);
     if (seat_.spin) {
       const Clock::time_point end = Clock::now() + kSpin;
       do {
@@ -75,6 +78,15 @@ class ShmGroup {
   }
 
  private:
+  struct WaitTime {
+    explicit WaitTime(int64_t& sum) : sum_(sum) {}
+    ~WaitTime() { sum_ += std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start_).count(); }
+    WaitTime(const WaitTime&) = delete;
+    WaitTime& operator=(const WaitTime&) = delete;
+    int64_t& sum_;
+    Clock::time_point start_ = Clock::now();
+  };
+
   static constexpr std::chrono::microseconds kSpin{200};
   static constexpr int kLookMs = 100;
 
@@ -100,6 +112,7 @@ class ShmGroup {
   ShmSegment segment_;
   ShmLayout layout_;
   Seat seat_;
+  mutable int64_t wait_ns_ = 0;
 };
 
 /// Whether each of the ranks of this host has a core: counts those that this process may use and may fill.

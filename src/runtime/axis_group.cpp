@@ -14,6 +14,13 @@ void RankGroup::all_gather(const at::Tensor& mine, std::vector<at::Tensor>& piec
   monitor_.end_wait();
 }
 
+tensor::AxisTime RankGroup::time() const {
+  const comm::GroupStatistics statistics = group_.statistics();
+  return {
+      statistics.all_reduce.ns + statistics.all_gather.ns, statistics.wait_ns,
+      statistics.all_reduce.bytes + statistics.all_gather.bytes};
+}
+
 void LonePart::all_gather(const at::Tensor& mine, std::vector<at::Tensor>& pieces) {
   for (int part = 0; part < parts_; ++part) {
     at::Tensor& piece = pieces[static_cast<size_t>(part)];

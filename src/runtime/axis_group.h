@@ -16,6 +16,7 @@ class RankGroup : public tensor::AxisGroup {
   int part() const override { return group_.rank(); }
   void all_reduce(at::Tensor& tensor) override;
   void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& pieces) override;
+  tensor::AxisTime time() const override;
 
  private:
   /// The next part: of two the other one. Transports that know better say it themselves.

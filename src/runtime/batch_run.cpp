@@ -172,6 +172,7 @@ class Batch : public BatchDriver {
 
   static void add(StepStats& total, const StepStats& step) {
     total.compute_s += step.compute_s;
+    total.reduce_s += step.reduce_s;
     total.wait_s += step.wait_s;
     total.bytes_sent += step.bytes_sent;
   }

@@ -261,32 +261,45 @@ void Engine::run_action(const Action& action, F execute) {
   monitor().end_action();
 }
 
+// What the actions took, of which collectives are a part.
+template <typename F>
+StepStats Engine::run_actions(F execute) {
+  StepStats stats;
+  if (!seat_.tp) {
+    execute(stats);
+    return stats;
+  }
+  const tensor::AxisScope scope("tp", *seat_.tp);
+  const tensor::AxisTime before = seat_.tp->time();
+  execute(stats);
+  const tensor::AxisTime after = seat_.tp->time();
+  const double all = static_cast<double>(after.ns - before.ns) * 1e-9;
+  const double wait = static_cast<double>(after.wait_ns - before.wait_ns) * 1e-9;
+  stats.compute_s -= all;
+  stats.reduce_s = all - wait;
+  stats.wait_s += wait;
+  stats.bytes_sent += after.bytes - before.bytes;
+  return stats;
+}
+
 StepStats Engine::run(const std::vector<Action>& actions, TokenDriver& driver) {
   const c10::InferenceMode inference;
-  std::optional<tensor::AxisScope> scope;
-  if (seat_.tp) {
-    scope.emplace("tp", *seat_.tp);
-  }
-  StepStats stats;
-  for (const Action& action : actions) {
-    if (driver.active(action.microbatch)) {
-      run_action(action, [&] { execute(action, driver, stats); });
+  return run_actions([&](StepStats& stats) {
+    for (const Action& action : actions) {
+      if (driver.active(action.microbatch)) {
+        run_action(action, [&] { execute(action, driver, stats); });
+      }
     }
-  }
-  return stats;
+  });
 }
 
 StepStats Engine::run(const std::vector<Action>& actions, BatchDriver& driver) {
   const c10::AutoGradMode no_grad(false);
-  std::optional<tensor::AxisScope> scope;
-  if (seat_.tp) {
-    scope.emplace("tp", *seat_.tp);
-  }
-  StepStats stats;
-  for (const Action& action : actions) {
-    run_action(action, [&] { execute(action, driver, stats); });
-  }
-  return stats;
+  return run_actions([&](StepStats& stats) {
+    for (const Action& action : actions) {
+      run_action(action, [&] { execute(action, driver, stats); });
+    }
+  });
 }
 
 }  // namespace shardpipe::runtime

@@ -100,6 +100,8 @@ class Engine {
   void find_neighbours();
   template <typename F>
   void run_action(const schedule::Action& action, F execute);
+  template <typename F>
+  StepStats run_actions(F execute);
   void execute(const schedule::Action& action, TokenDriver& driver, StepStats& stats);
   void execute(const schedule::Action& action, BatchDriver& driver, StepStats& stats);
   int64_t send_tokens(int microbatch, TokenDriver& driver);

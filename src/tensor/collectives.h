@@ -2,11 +2,19 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace shardpipe::tensor {
+
+/// What collectives took so far.
+struct AxisTime {
+  int64_t ns = 0;       ///< all in all
+  int64_t wait_ns = 0;  ///< of it, waiting for other parts (and for messages, where the transport consists of them)
+  int64_t bytes = 0;    ///< brought by this part
+};
 
 /// What the collective operators of a graph talk through: the parts of an axis, seen from one of them. All parts make
 /// the same calls in the same order. Errors are the implementation's.
@@ -23,6 +31,7 @@ class AxisGroup {
   virtual void all_reduce(at::Tensor& tensor) = 0;
   /// Fills each of `pieces` (contiguous, by part, whose shapes may differ) with that part's `mine` (contiguous).
   virtual void all_gather(const at::Tensor& mine, std::vector<at::Tensor>& pieces) = 0;
+  virtual AxisTime time() const { return {}; }
 };
 
 /// While it lives, the collective operators that this thread calls, also in backwards, use the group for its axis.

@@ -180,6 +180,44 @@ class Families(unittest.TestCase):
                         self.assertEqual(cli.token_ids(answer), expected, f"margins {min(map(min, margins))}")
 
 
+class Shares(unittest.TestCase):
+    """The widths of real models, from config.json alone."""
+
+    MODELS = {
+        "llama": dict(hidden_size=2048, intermediate_size=8192, num_attention_heads=32, num_key_value_heads=8, vocab_size=128256),
+        "qwen2": dict(hidden_size=896, intermediate_size=4864, num_attention_heads=14, num_key_value_heads=2, vocab_size=151936),
+        "mistral": {},
+        "bert": {},
+        "gpt2": {},
+        "opt": {},
+        "bloom": dict(hidden_size=1024, n_head=16),
+        "codegen": dict(n_embd=1024, n_head=16, rotary_dim=32),
+        "gpt_neo": dict(hidden_size=768, num_heads=12, num_layers=4, attention_types=[[["global", "local"], 2]]),
+        "t5": {},
+    }
+    CLASSES = {"bert": "BertForMaskedLM", "t5": "T5ForConditionalGeneration"}
+
+    def parameter_bytes(self, model, tp):
+        _, out, _, _ = cli.run("plan", "--model", model, "--tp", tp, "--json", check=0)
+        return [rank["parameter_bytes"] for rank in json.loads(out)["ranks"]]
+
+    def test_parameters_are_shared_evenly(self):
+        causal = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        with tempfile.TemporaryDirectory() as folder:
+            for kind, values in self.MODELS.items():
+                config = transformers.AutoConfig.for_model(kind, **values)
+                if kind != "gpt_neo":
+                    config.num_hidden_layers = 4
+                config.architectures = [self.CLASSES.get(kind) or causal[kind]]
+                config.save_pretrained(pathlib.Path(folder) / kind)
+                (whole,) = self.parameter_bytes(pathlib.Path(folder) / kind, 1)
+                for tp in (2, 4):
+                    with self.subTest(model=kind, tp=tp):
+                        parts = self.parameter_bytes(pathlib.Path(folder) / kind, tp)
+                        self.assertEqual(len(parts), tp)
+                        self.assertLessEqual(max(parts) * tp, 1.05 * whole)
+
+
 class Artefact(unittest.TestCase):
     """A tiny llama of 9 query and 3 key heads, compiled for a mesh."""
 
