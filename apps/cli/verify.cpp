@@ -58,14 +58,21 @@ void print(const Verification& found) {
     write(fmt::format(
         "stage {} on rank {} ({} to {}): {}\n", stage.stage, stage.rank, stage.first_module, stage.last_module,
         stage.equal()
-            ? fmt::format("{} values equal", stage.values)
+            ? stage.bound == 0 ? fmt::format("{} values equal", stage.values)
+                               : fmt::format(
+                                     "{} values agree, the largest difference is {:.3g}, at most {:.3g} is right",
+                                     stage.values, stage.largest, stage.bound)
             : fmt::format("{} of {} values differ, by up to {:.3g}", stage.differing, stage.values, stage.largest)));
   }
   if (found.prompts > 0) {
     write(fmt::format(
         "{} tokens of {} prompts: {}\n", found.tokens, found.prompts,
         found.token_difference.empty()
-            ? found.largest_logprob == 0 ? "equal, and so are their log probabilities" : "equal"
+            ? found.largest_logprob == 0
+                  ? "equal, and so are their log probabilities"
+                  : fmt::format(
+                        "equal, log probabilities differ by up to {:.3g}, at most {:.3g} is right",
+                        found.largest_logprob, found.logprob_bound)
             : found.token_difference));
   }
 }
@@ -129,6 +136,7 @@ void report(const Options& options, const Json& layout, const Verification& foun
     json["prompts"] = found.prompts;
     json["tokens"] = found.tokens;
     json["largest_logprob_difference"] = found.largest_logprob;
+    json["logprob_bound"] = found.logprob_bound;
     json["token_difference"] = found.token_difference;
   }
   json["summary"] = found.summary();
@@ -154,7 +162,7 @@ int verify_command(Options& options, const Invocation& invocation) {
   std::optional<Model> reference;
   if (!options.reference.empty()) {
     reference = open_reference(options, world.rank() == 0);
-  } else if (is_artefact(options.run.model)) {
+  } else if (is_artefact(options.run.model) || options.run.plan.layout.tp > 1) {
     reference = model;  // each rank finds its own part only
   }
   Json layout;

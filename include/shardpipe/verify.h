@@ -14,9 +14,9 @@ struct StageVerification {
   std::string first_module;
   std::string last_module;  ///< paths of the modules that its first and last operator belong to
   int values = 0;           ///< compared: tensors and numbers for other stages and for the caller, of all microbatches
-  int differing = 0;        ///< of them
+  int differing = 0;        ///< of them, by more than their bound
   double largest = 0;       ///< difference of two elements; infinite where shapes, types or NaNs differ
-  double bound = 0;         ///< most that it may be: pipeline stages only move data, and must be equal
+  double bound = 0;         ///< most that it may be: 0 without tp, since stages only move data, and must be equal
   std::string worst;        ///< where the largest one is
   bool equal() const { return largest <= bound; }
 };
@@ -28,6 +28,7 @@ struct Verification {
   size_t prompts = 0;                     ///< of generation
   size_t tokens = 0;                      ///< compared
   double largest_logprob = 0;             ///< difference of the log probability of a token
+  double logprob_bound = 0;               ///< most that it may be
   std::string token_difference;           ///< the first token that differs, empty when none does
   bool equal() const;
   /// One line that names the stage (the first that differs: its inputs were equal) or the token; empty when equal.
@@ -38,11 +39,16 @@ struct Verification {
 /// kernels, and compares what every stage computed. Collective; rank 0's arguments count. `reference`: the model whose
 /// weights the one process takes; those that the engine's plan names where it is null. The ranks of an artefact find
 /// their own part only: give the artefact, or the model that it was compiled from. Throws as Engine::run.
+///
+/// With tp above 1 sums are taken in another order, and the bound is derived: rank 0 runs the uncut program twice, the
+/// second time with every parameter element wrong by about the rounding of the sums that it is used in; a value may
+/// differ by 8 times what that moves it by. `reference` is needed then, and may not be an artefact: throws Error(usage).
 SHARDPIPE_API Verification
 verify(Engine& engine, const NamedTensors& inputs, const RunOptions& options = {}, const Model* reference = nullptr);
 
 /// Generates in the engine's layout and in one process (all stages' layers, the same lanes), and compares tokens and
-/// log probabilities. Collective. Throws as generate().
+/// log probabilities. With tp above 1 a token may be another one where the moved weights choose another one, too; what
+/// follows in that text is not compared. Collective. Throws as generate().
 SHARDPIPE_API Verification verify(
     Engine& engine,
     const std::vector<std::vector<int64_t>>& prompts,

@@ -8,6 +8,7 @@
 
 #include "api/artefact.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "frontend/hf/inputs.h"
 #include "generate/replicas.h"
 #include "generate/session.h"
@@ -61,23 +62,55 @@ plan::Plan uncut(const plan::Plan& plan) {
   return whole;
 }
 
-void check_whole(const plan::Plan& plan) {
-  if (plan.layout.tp > 1) {
+// The undivided program in one process, with the threads and kernels of a plan with tp.
+plan::Plan undivided(const plan::Plan& plan, const Model* model, ModelProgram program) {
+  if (model == nullptr || model->impl().artefact) {
     throw Error(
         ErrorCode::usage,
-        fmt::format("--tp {}: verify compares stages and replicas, not yet what tp divides", plan.layout.tp),
-        "use --tp 1");
+        fmt::format(
+            "--tp {}: an artefact has only what its ranks run, nothing undivided to compare it with", plan.layout.tp),
+        "name the model that it was compiled from: --reference MODEL");
   }
+  PlanOptions options;
+  options.threads = plan.threads;
+  options.kernels = plan.kernels;
+  options.program = program;
+  return plan::make_plan(model->impl().describe(program), options);
 }
 
-void compare(const GenerateResult& actual, const GenerateResult& expected, Verification& found) {
-  for (size_t row = 0; row < expected.outputs.size(); ++row) {
-    const Output& a = actual.outputs[row];
-    const Output& b = expected.outputs[row];
+runtime::TensorSource moved(const plan::Plan& whole, const runtime::TensorSource& tensors) {
+  const auto weights = std::make_shared<runtime::Weights>(whole, tensors);
+  return [weights, &whole](const std::string& name) {
+    const graph::Value& value = whole.graph.values[static_cast<size_t>(whole.graph.find(name))];
+    const at::Tensor tensor = weights->load(value);
+    return value.kind == graph::ValueKind::parameter ? runtime::perturbed(tensor, fnv1a(name)) : tensor;
+  };
+}
+
+bool has_token(const Output& output, size_t i, const Output& other) {
+  return i < output.token_ids.size() && i < other.token_ids.size() && output.token_ids[i] == other.token_ids[i];
+}
+
+double logprob_difference(double a, double b) {
+  return a == b || (std::isnan(a) && std::isnan(b)) ? 0 : std::isnan(a - b) ? HUGE_VAL : std::abs(a - b);
+}
+
+// `moved`: with perturbed weights; null where nothing may differ.
+void compare(
+    const std::vector<Output>& actual,
+    const std::vector<Output>& expected,
+    const std::vector<Output>* moved,
+    Verification& found) {
+  for (size_t row = 0; row < expected.size(); ++row) {
+    const Output& a = actual[row];
+    const Output& b = expected[row];
     ++found.prompts;
     const size_t count = std::max(a.token_ids.size(), b.token_ids.size());
     for (size_t i = 0; i < count; ++i, ++found.tokens) {
-      if (i >= a.token_ids.size() || i >= b.token_ids.size() || a.token_ids[i] != b.token_ids[i]) {
+      if (moved != nullptr && !has_token((*moved)[row], i, b)) {
+        break;
+      }
+      if (!has_token(a, i, b)) {
         const auto text = [&](const Output& output) {
           return i < output.token_ids.size() ? std::to_string(output.token_ids[i]) : std::string("the end");
         };
@@ -87,18 +120,48 @@ void compare(const GenerateResult& actual, const GenerateResult& expected, Verif
         }
         break;
       }
-      const double difference = std::abs(a.logprobs[i] - b.logprobs[i]);
-      found.largest_logprob = std::isnan(difference) && std::isnan(a.logprobs[i]) == std::isnan(b.logprobs[i])
-                                  ? found.largest_logprob
-                                  : std::max(found.largest_logprob, std::isnan(difference) ? HUGE_VAL : difference);
+      found.largest_logprob = std::max(found.largest_logprob, logprob_difference(a.logprobs[i], b.logprobs[i]));
+      if (moved != nullptr) {
+        found.logprob_bound = std::max(
+            found.logprob_bound, runtime::kRoundings * logprob_difference((*moved)[row].logprobs[i], b.logprobs[i]));
+      }
     }
   }
+}
+
+// What the plan of one process generates, cut as the engine's replicas and lanes cut the prompts.
+std::vector<Output> generate_alone(
+    Engine::Impl& impl,
+    const plan::Plan& whole,
+    const runtime::TensorSource& tensors,
+    const std::vector<std::vector<int64_t>>& prompts,
+    const GenerateOptions& options,
+    int lanes) {
+  runtime::Engine alone(whole, {0, comm::Transport(), &impl.engine.monitor()}, tensors);
+  std::vector<Output> outputs;
+  const int replicas = impl.engine.plan().layout.dp;
+  for (int replica = 0; replica < replicas; ++replica) {
+    const auto [first, count] = generation::prompts_of(prompts.size(), replicas, replica);
+    const auto begin = prompts.begin() + static_cast<ptrdiff_t>(first);
+    if (count > 0) {
+      const generation::Request request{
+          {begin, begin + static_cast<ptrdiff_t>(count)},
+          impl.decoder_start,
+          options,
+          std::min(lanes, static_cast<int>(count)),
+          {}};
+      for (Output& output : generation::generate(alone, request).outputs) {
+        outputs.push_back(std::move(output));
+      }
+    }
+  }
+  return outputs;
 }
 
 }  // namespace
 
 bool Verification::equal() const {
-  return token_difference.empty() && largest_logprob == 0 &&
+  return token_difference.empty() && largest_logprob <= logprob_bound &&
          std::all_of(stages.begin(), stages.end(), [](const auto& stage) { return stage.equal(); });
 }
 
@@ -107,7 +170,7 @@ std::string Verification::summary() const {
     if (!stage.equal()) {
       return fmt::format(
           "stage {} on rank {} ({} to {}) differs from one process: {} of {} values, the largest difference is {:.3g} "
-          "in {}, at most {:g} is right",
+          "in {}, at most {:.3g} is right",
           stage.stage, stage.rank, stage.first_module, stage.last_module, stage.differing, stage.values, stage.largest,
           stage.worst, stage.bound);
     }
@@ -115,34 +178,42 @@ std::string Verification::summary() const {
   if (!token_difference.empty()) {
     return token_difference;
   }
-  return largest_logprob == 0
+  return largest_logprob <= logprob_bound
              ? ""
              : fmt::format(
-                   "log probabilities differ from one process's by up to {:.3g}, they must be equal", largest_logprob);
+                   "log probabilities differ from one process's by up to {:.3g}, at most {:.3g} is right",
+                   largest_logprob, logprob_bound);
 }
 
 Verification verify(Engine& engine, const NamedTensors& inputs, const RunOptions& options, const Model* reference) {
   Engine::Impl& impl = engine.impl();
   const plan::Plan& plan = impl.engine.plan();
-  check_whole(plan);
   NamedTensors given = inputs;
   hf::add_optional_inputs(impl.optional_inputs, given);
+  const bool masked = plan.graph.find("attention_mask") != graph::kNoValue;
+  const ModelProgram program = masked ? ModelProgram::forward_with_mask : ModelProgram::forward;
+  std::optional<plan::Plan> whole;
   std::optional<OtherWeights> other;
   std::optional<runtime::Weights> weights;
-  std::function<at::Tensor(const graph::Value&)> load;
-  if (reference != nullptr && impl.engine.is_first()) {
-    const bool masked = plan.graph.find("attention_mask") != graph::kNoValue;
-    other.emplace(plan, plan, *reference, masked ? ModelProgram::forward_with_mask : ModelProgram::forward);
+  runtime::Uncut uncut;
+  if (impl.engine.is_first() && plan.layout.tp > 1) {
+    whole = undivided(plan, reference, program);
+    uncut.plan = &*whole;
+    weights.emplace(*whole, reference->impl().tensors());
+  } else if (impl.engine.is_first() && reference != nullptr) {
+    other.emplace(plan, plan, *reference, program);
     weights.emplace(other->plan, other->tensors);
-    load = [&](const graph::Value& value) { return weights->load(value); };
+  }
+  if (weights) {
+    uncut.load = [&](const graph::Value& value) { return weights->load(value); };
   }
   Verification found;
-  const std::vector<runtime::StageCheck> checks = runtime::verify_batch(impl.engine, given, options, impl.check, load);
+  const std::vector<runtime::StageCheck> checks = runtime::verify_batch(impl.engine, given, options, impl.check, uncut);
   for (const runtime::StageCheck& check : checks) {
     const auto [first, last] = modules_of(plan, check.stage);
     found.stages.push_back(
-        {check.stage, plan.rank_of_stage(check.stage), first, last, check.values, check.differing, check.largest, 0,
-         check.worst});
+        {check.stage, plan.rank_of_stage(check.stage), first, last, check.values, check.differing, check.largest,
+         check.bound, check.worst});
   }
   return found;
 }
@@ -153,7 +224,6 @@ Verification verify(
     const GenerateOptions& options,
     const Model* reference) {
   Engine::Impl& impl = engine.impl();
-  check_whole(impl.engine.plan());
   GenerateOptions compared = options;
   compared.logprobs = true;
   const GenerateResult actual = generate(engine, prompts, compared);
@@ -162,30 +232,27 @@ Verification verify(
     return found;
   }
   const comm::ActionScope action(impl.engine.monitor(), "verify");
-  plan::Plan whole = uncut(impl.engine.plan());
+  const bool divided = impl.engine.plan().layout.tp > 1;
+  plan::Plan whole =
+      divided ? undivided(impl.engine.plan(), reference, ModelProgram::generation) : uncut(impl.engine.plan());
   runtime::TensorSource tensors = impl.tensors;
-  if (reference != nullptr) {
+  if (divided) {
+    tensors = reference->impl().tensors();
+  } else if (reference != nullptr) {
     OtherWeights other(whole, impl.engine.plan(), *reference, ModelProgram::generation);
     whole = std::move(other.plan);
     tensors = std::move(other.tensors);
   }
-  runtime::Engine alone(whole, {0, comm::Transport(), &impl.engine.monitor()}, tensors);
-  GenerateResult expected;
-  const int replicas = impl.engine.plan().layout.dp;
-  for (int replica = 0; replica < replicas; ++replica) {
-    const auto [first, count] = generation::prompts_of(prompts.size(), replicas, replica);
-    const auto begin = prompts.begin() + static_cast<ptrdiff_t>(first);
-    if (count > 0) {
-      const int lanes = std::min(actual.lanes, static_cast<int>(count));
-      const generation::Request request{
-          {begin, begin + static_cast<ptrdiff_t>(count)}, impl.decoder_start, compared, lanes, {}};
-      for (Output& output : generation::generate(alone, request).outputs) {
-        expected.outputs.push_back(std::move(output));
-      }
-    }
+  const std::vector<Output> expected = generate_alone(impl, whole, tensors, prompts, compared, actual.lanes);
+  std::vector<Output> others;
+  if (divided) {
+    plan::Plan sourceless = whole;
+    sourceless.checkpoints.clear();
+    sourceless.weights.clear();
+    others = generate_alone(impl, sourceless, moved(whole, tensors), prompts, compared, actual.lanes);
   }
   found.chunks = actual.lanes;
-  compare(actual, expected, found);
+  compare(actual.outputs, expected, divided ? &others : nullptr, found);
   return found;
 }
 

@@ -190,6 +190,7 @@ void divide(Plan& plan, bool gradients) {
   plan.shards = std::move(sharded.shards);
   plan.replicated = std::move(sharded.replicated);
   plan.collectives = std::move(sharded.collectives);
+  plan.whole_values = std::move(sharded.whole_values);
   plan.graph = sharded.graphs.front();
   if (sharded.graphs.size() > 1) {
     plan.parts = std::move(sharded.graphs);

@@ -62,6 +62,7 @@ struct Plan {
   // What a plan tells its reader, known where it was made only.
   std::map<std::string, std::string> replicated;  ///< tensor::Sharded's
   std::vector<tensor::Collective> collectives;
+  std::map<graph::ValueId, graph::ValueId> whole_values;
 
   // Derived from the above by every rank.
   int part = 0;  ///< of the axis tp that `graph` and `stages` are of

@@ -1,12 +1,17 @@
 #include "runtime/verify.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Functions.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
+#include <optional>
 #include <set>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "graph/executor.h"
 #include "runtime/bundle.h"
 
@@ -96,8 +101,13 @@ void gather(const Engine& engine, const BatchRequest& request, Computed& compute
 // The uncut program, with the microbatches' inputs as a batch has them.
 class Reference {
  public:
-  Reference(const plan::Plan& plan, const NamedTensors& inputs, BatchRequest request, const Load& load)
-      : plan_(plan), request_(std::move(request)), executor_(plan.graph, kept(plan)), inputs_(aligned_inputs(inputs)) {
+  Reference(
+      const plan::Plan& plan,
+      const std::vector<ValueId>& values,
+      const NamedTensors& inputs,
+      BatchRequest request,
+      const Load& load)
+      : plan_(plan), request_(std::move(request)), executor_(plan.graph, values), inputs_(aligned_inputs(inputs)) {
     for (const ValueId id : plan.graph.used_tensors()) {
       const graph::Value& value = plan.graph.values[static_cast<size_t>(id)];
       const at::Tensor tensor = load(value);
@@ -122,20 +132,34 @@ class Reference {
   void release() { executor_.release_results(); }
 
  private:
-  static std::vector<ValueId> kept(const plan::Plan& plan) {
-    std::vector<ValueId> values;
-    for (int stage = 0; stage < plan.num_stages(); ++stage) {
-      const std::vector<ValueId> own = values_of(plan, stage);
-      values.insert(values.end(), own.begin(), own.end());
-    }
-    return values;
-  }
-
   const plan::Plan& plan_;
   BatchRequest request_;
   graph::Executor executor_;
   std::map<std::string, at::Tensor> inputs_;
 };
+
+// The value of the uncut program that a value of the layout's is; kNoValue for pieces and sums of pieces.
+ValueId whole_value(const plan::Plan& plan, ValueId id, const plan::Plan& whole) {
+  if (plan.layout.tp == 1) {
+    return id;
+  }
+  for (const graph::Output& output : plan.graph.outputs) {
+    if (output.value == id) {
+      const auto& outputs = whole.graph.outputs;
+      return std::find_if(outputs.begin(), outputs.end(), [&](const auto& other) { return other.name == output.name; })
+          ->value;
+    }
+  }
+  const auto known = plan.whole_values.find(id);
+  if (known == plan.whole_values.end()) {
+    return graph::kNoValue;
+  }
+  // Chosen kernels may compute it within a larger operator.
+  const bool there = std::any_of(whole.graph.nodes.begin(), whole.graph.nodes.end(), [&](const graph::Node& node) {
+    return std::find(node.results.begin(), node.results.end(), known->second) != node.results.end();
+  });
+  return there ? known->second : graph::kNoValue;
+}
 
 std::string place_of(const graph::Graph& graph, ValueId id) {
   for (const graph::Output& output : graph.outputs) {
@@ -153,8 +177,31 @@ std::string place_of(const graph::Graph& graph, ValueId id) {
 
 }  // namespace
 
+at::Tensor perturbed(const at::Tensor& tensor, uint64_t seed) {
+  if (!tensor.is_floating_point() || tensor.numel() == 0) {
+    return tensor;
+  }
+  const auto eps = [](at::ScalarType type) {
+    return type == at::kDouble     ? std::numeric_limits<double>::epsilon()
+           : type == at::kFloat    ? double{std::numeric_limits<float>::epsilon()}
+           : type == at::kBFloat16 ? double{std::numeric_limits<c10::BFloat16>::epsilon()}
+                                   : double{std::numeric_limits<c10::Half>::epsilon()};
+  };
+  const at::ScalarType type = tensor.scalar_type();
+  const auto wide = type == at::kDouble ? at::kDouble : at::kFloat;
+  const double length = tensor.dim() < 2 ? 1 : static_cast<double>(tensor.numel() / tensor.size(0));
+  const double size = std::max(eps(type), std::sqrt(length) * eps(wide) / 2);
+  at::Tensor factor = at::empty(tensor.sizes(), tensor.options().dtype(wide));
+  factor.bernoulli_(0.5, at::make_generator<at::CPUGeneratorImpl>(seed)).mul_(2 * size).add_(1 - size);
+  return factor.mul_(tensor.detach()).to(type);
+}
+
 std::vector<StageCheck> verify_batch(
-    Engine& engine, const NamedTensors& inputs, const RunOptions& options, const InputCheck& check, const Load& load) {
+    Engine& engine,
+    const NamedTensors& inputs,
+    const RunOptions& options,
+    const InputCheck& check,
+    const Uncut& uncut) {
   const plan::Plan& plan = engine.plan();
   const c10::AutoGradMode no_grad(false);
   Computed computed;
@@ -171,27 +218,61 @@ std::vector<StageCheck> verify_batch(
   if (!engine.is_first()) {
     return checks;
   }
-  Reference reference(
-      plan, inputs, result.request, load ? load : [&](const graph::Value& value) { return engine.load(value); });
+  const bool divided = plan.layout.tp > 1;
+  const plan::Plan& whole = divided ? *uncut.plan : plan;
+  std::vector<std::vector<ValueId>> expected;  // by stage, for values_of
+  std::vector<ValueId> kept;
   for (int stage = 0; stage < plan.num_stages(); ++stage) {
     checks.push_back({.stage = stage});
+    std::vector<ValueId>& list = expected.emplace_back();
+    for (const ValueId id : values_of(plan, stage)) {
+      list.push_back(whole_value(plan, id, whole));
+      if (list.back() != graph::kNoValue) {
+        kept.push_back(list.back());
+      }
+    }
   }
+  const Load load = uncut.load ? uncut.load : [&](const graph::Value& value) { return engine.load(value); };
+  Reference reference(whole, kept, inputs, result.request, load);
+  std::optional<Reference> moved;
+  if (divided) {
+    moved.emplace(whole, kept, inputs, result.request, [&](const graph::Value& value) {
+      const at::Tensor tensor = load(value);
+      return value.kind == graph::ValueKind::parameter ? perturbed(tensor, fnv1a(value.name)) : tensor;
+    });
+  }
+  std::vector<double> ratios(checks.size(), 0);  // largest difference to its bound, by stage
   for (int m = 0; m < result.request.microbatches(); ++m) {
     reference.run(m);
+    if (moved) {
+      moved->run(m);
+    }
     for (StageCheck& stage : checks) {
-      const std::vector<ValueId> ids = values_of(plan, stage.stage);
+      const std::vector<ValueId>& ids = expected[static_cast<size_t>(stage.stage)];
       const std::vector<c10::IValue>& values = computed.at({stage.stage, m});
       for (size_t i = 0; i < ids.size(); ++i) {
-        const double found = difference(values[i], reference.get(ids[i]));
+        if (ids[i] == graph::kNoValue) {
+          continue;
+        }
+        const c10::IValue& right = reference.get(ids[i]);
+        const double found = difference(values[i], right);
+        const double bound = moved ? kRoundings * difference(moved->get(ids[i]), right) : 0;
         ++stage.values;
-        stage.differing += found != 0 ? 1 : 0;
-        if (found > stage.largest) {
+        stage.differing += found > bound ? 1 : 0;
+        const double ratio = found == 0 ? 0 : bound == 0 ? std::numeric_limits<double>::infinity() : found / bound;
+        double& worst = ratios[static_cast<size_t>(stage.stage)];
+        if (ratio > worst) {
+          worst = ratio;
           stage.largest = found;
-          stage.worst = fmt::format("{}, microbatch {}", place_of(plan.graph, ids[i]), m);
+          stage.bound = bound;
+          stage.worst = fmt::format("{}, microbatch {}", place_of(whole.graph, ids[i]), m);
         }
       }
     }
     reference.release();
+    if (moved) {
+      moved->release();
+    }
   }
   return checks;
 }

@@ -60,15 +60,11 @@ Size local_size(const Size& size, const Shard& shard, int part) {
 }
 
 PartGraph::PartGraph(
-    const Graph& graph,
-    const std::map<ValueId, Shard>& shards,
-    int part,
-    bool gradients,
-    std::vector<Collective>* collectives)
+    const Graph& graph, const std::map<ValueId, Shard>& shards, int part, bool gradients, Sharded* told)
     : graph_(graph),
       part_(part),
       gradients_(gradients),
-      collectives_(collectives),
+      told_(told),
       local_(graph),
       lays_(graph.values.size()),
       needs_gradient_(graph.values.size()),
@@ -197,8 +193,8 @@ ValueId PartGraph::scalar(ScalarOperator op, ValueId value, int64_t by) {
 
 void PartGraph::note(const std::string& op, ValueId value, bool backward) {
   seconds_ += kCollective + (op == "all_reduce" ? 2 : 1) * bytes(value) * kByteMoved;
-  if (collectives_ != nullptr) {
-    collectives_->push_back({op, place_.module, value, backward});
+  if (told_ != nullptr) {
+    told_->collectives.push_back({op, place_.module, value, backward});
   }
 }
 
@@ -436,6 +432,16 @@ Graph PartGraph::finish() {
   for (graph::Update& update : local_.updates) {
     const Lay& state = lay(update.state);
     update.value = state.kind == Lay::Kind::piece ? piece(update.value, state.shard) : whole(update.value);
+  }
+  if (told_ != nullptr) {
+    for (size_t id = 0; id < lays_.size(); ++id) {
+      if (lays_[id].kind == Lay::Kind::whole && lays_[id].id != kNoValue) {
+        told_->whole_values.emplace(lays_[id].id, static_cast<ValueId>(id));
+      }
+    }
+    for (const auto& [piece, whole] : wholes_) {
+      told_->whole_values.emplace(whole, piece);
+    }
   }
   return std::move(local_);
 }

@@ -43,7 +43,7 @@ class PartGraph {
       const std::map<graph::ValueId, Shard>& shards,
       int part,
       bool gradients,
-      std::vector<Collective>* collectives);
+      Sharded* told);
 
   const Lay& lay(graph::ValueId id) const { return lays_[static_cast<size_t>(id)]; }
   /// Of the named dimensions where nothing is known: as the cost model has them.
@@ -103,7 +103,7 @@ class PartGraph {
   const graph::Graph& graph_;
   int part_;
   bool gradients_;
-  std::vector<Collective>* collectives_;
+  Sharded* told_;
   graph::Dimensions dimensions_;
   graph::Graph local_;
   std::vector<Lay> lays_;                             // by value of the whole graph

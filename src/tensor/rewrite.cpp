@@ -39,11 +39,11 @@ class Rewriter {
       const std::set<ValueId>& made_whole,
       int part,
       bool gradients,
-      std::vector<Collective>* collectives)
+      Sharded* told)
       : axes_(graph),
         graph_(graph.graph()),
         made_whole_(made_whole),
-        local_(graph.graph(), shards, part, gradients, collectives) {}
+        local_(graph.graph(), shards, part, gradients, told) {}
 
   Graph run() {
     for (size_t n = 0; n < graph_.nodes.size(); ++n) {
@@ -252,8 +252,8 @@ Graph rewrite(
     const std::set<ValueId>& made_whole,
     int part,
     bool gradients,
-    std::vector<Collective>* collectives) {
-  return Rewriter(graph, shards, made_whole, part, gradients, collectives).run();
+    Sharded* told) {
+  return Rewriter(graph, shards, made_whole, part, gradients, told).run();
 }
 
 double rewrite_seconds(

@@ -20,8 +20,8 @@ Sharded shard(const graph::Graph& graph, const ShardOptions& options) {
   }
   sharded.replicated = std::move(choice.replicated);
   for (int part = 0; part < options.parts; ++part) {
-    sharded.graphs.push_back(rewrite(
-        axes, choice.shards, choice.made_whole, part, options.gradients, part == 0 ? &sharded.collectives : nullptr));
+    sharded.graphs.push_back(
+        rewrite(axes, choice.shards, choice.made_whole, part, options.gradients, part == 0 ? &sharded : nullptr));
   }
   const std::string first = graph::print(sharded.graphs[0]);
   if (std::all_of(sharded.graphs.begin() + 1, sharded.graphs.end(), [&](const graph::Graph& graph_of_part) {

@@ -45,6 +45,8 @@ struct Sharded {
   /// Why a parameter of two or more dimensions is whole on each part, by name.
   std::map<std::string, std::string> replicated;
   std::vector<Collective> collectives;
+  /// Values of the parts' graphs that are whole on each part, and the values of the whole graph that they are.
+  std::map<graph::ValueId, graph::ValueId> whole_values;
 };
 
 /// Divides a traced graph (before kernels are chosen) over the parts of an axis. Throws Error(usage) for pins that

@@ -3,6 +3,7 @@
 import copy
 import json
 import pathlib
+import shutil
 import tempfile
 import unittest
 
@@ -184,16 +185,17 @@ class Shares(unittest.TestCase):
     """The widths of real models, from config.json alone."""
 
     MODELS = {
-        "llama": dict(hidden_size=2048, intermediate_size=8192, num_attention_heads=32, num_key_value_heads=8, vocab_size=128256),
-        "qwen2": dict(hidden_size=896, intermediate_size=4864, num_attention_heads=14, num_key_value_heads=2, vocab_size=151936),
-        "mistral": {},
-        "bert": {},
-        "gpt2": {},
-        "opt": {},
-        "bloom": dict(hidden_size=1024, n_head=16),
-        "codegen": dict(n_embd=1024, n_head=16, rotary_dim=32),
-        "gpt_neo": dict(hidden_size=768, num_heads=12, num_layers=4, attention_types=[[["global", "local"], 2]]),
-        "t5": {},
+        "llama": dict(
+            hidden_size=2048, intermediate_size=8192, num_attention_heads=32, num_key_value_heads=8, num_hidden_layers=2, vocab_size=128256),
+        "qwen2": dict(
+            hidden_size=896, intermediate_size=4864, num_attention_heads=14, num_key_value_heads=2, num_hidden_layers=2, vocab_size=151936),
+        "bert": dict(num_hidden_layers=2),
+        "gpt2": dict(n_layer=2),
+        "opt": dict(num_hidden_layers=2),
+        "bloom": dict(hidden_size=1024, n_head=16, n_layer=2),
+        "codegen": dict(n_embd=1024, n_head=16, rotary_dim=32, n_layer=2),
+        "gpt_neo": dict(hidden_size=768, num_heads=12, num_layers=2, attention_types=[[["global", "local"], 1]]),
+        "t5": dict(num_layers=2, num_decoder_layers=2),
     }
     CLASSES = {"bert": "BertForMaskedLM", "t5": "T5ForConditionalGeneration"}
 
@@ -206,8 +208,6 @@ class Shares(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             for kind, values in self.MODELS.items():
                 config = transformers.AutoConfig.for_model(kind, **values)
-                if kind != "gpt_neo":
-                    config.num_hidden_layers = 4
                 config.architectures = [self.CLASSES.get(kind) or causal[kind]]
                 config.save_pretrained(pathlib.Path(folder) / kind)
                 (whole,) = self.parameter_bytes(pathlib.Path(folder) / kind, 1)
@@ -313,9 +313,39 @@ class Artefact(unittest.TestCase):
         self.assertTrue(json.loads(out)["equal"])
         _, out, _, _ = cli.run("verify", *replicas, "--input-ids", self.root / "ids.safetensors", check=0)
         self.assertTrue(json.loads(out)["equal"])
-        status, _, err, _ = cli.run("verify", "--model", self.root / "llama", "--tp", 2)
-        self.assertEqual(status, 2)
-        self.assertRegex(err, r"--tp 2: verify compares stages and replicas, not yet what tp divides")
+
+    def verify(self, *arguments, check=0):
+        _, out, err, _ = cli.run("verify", "--json", "--threads", 1, *arguments, check=check)
+        return json.loads(out) if check < 2 else err
+
+    def test_verify_what_tp_divides(self):
+        ids = ("--input-ids", self.root / "ids.safetensors")
+        for mesh in ((1, 2, 1), (2, 2, 1), (1, 3, 2)):
+            with self.subTest(mesh=mesh):
+                report = self.verify("--model", self.root / "llama", *options(*mesh))
+                self.assertTrue(report["equal"])
+                for stage in report["stages"]:
+                    self.assertGreater(stage["values"], 0)
+                    self.assertTrue(0 <= stage["largest_difference"] <= stage["bound"] < 1e-3, stage)
+                report = self.verify("--model", self.root / "llama", *options(*mesh), *ids)
+                self.assertTrue(report["equal"] and report["tokens"], report)
+                self.assertTrue(report["largest_logprob_difference"] <= report["logprob_bound"] < 1e-3, report)
+        for layer, stage in ((1, 0), (3, 1)):
+            other = self.root / f"other-{layer}"
+            shutil.copytree(self.root / "llama", other)
+            weights = load_file(other / "model.safetensors")
+            weights[f"model.layers.{layer}.mlp.down_proj.weight"][:, -1] += 0.05  # a column of the last part
+            save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+            report = self.verify("--model", other, "--reference", self.root / "llama", *options(2, 2, 1), check=1)
+            self.assertEqual([s["equal"] for s in report["stages"]], [s < stage for s in range(2)])
+            self.assertRegex(report["summary"], rf"stage {stage} on rank {stage} .* at most .* is right")
+        report = self.verify("--model", other, "--reference", self.root / "llama", *options(1, 2, 1), *ids, check=1)
+        self.assertFalse(report["equal"])
+        made = self.root / "for-verify"
+        cli.run("compile", "--model", self.root / "llama", "--output", made, "--tp", 2, check=0)
+        self.assertTrue(self.verify("--model", made, "--reference", self.root / "llama", *ids)["equal"])
+        err = self.verify("--model", made, check=2)
+        self.assertIn("--tp 2: an artefact has only what its ranks run", err)
 
 
 if __name__ == "__main__":
