@@ -200,6 +200,7 @@ int Launch::run() {
         killed = true;
       } else if (since >= options_.grace && !terminated) {
         kill_all(SIGTERM);
+        kill_all(SIGCONT);  // one that was stopped cannot end
         terminated = true;
       }
       limit = killed ? Milliseconds(60'000) : (terminated ? until_kill : options_.grace) - since + Milliseconds(1);

@@ -73,6 +73,7 @@ class TwoHosts:
     def __init__(self, kind):
         self.folder = tempfile.TemporaryDirectory(prefix="shardpipe-hosts-")
         self.hosts = []
+        self.server = None  # something that a test runs on one of them all the time
         try:
             for number in range(2):
                 self.hosts.append(Host(kind, number, pathlib.Path(self.folder.name)))
@@ -92,6 +93,8 @@ class TwoHosts:
     def close(self):
         for host in self.hosts:
             host.close()
+        if self.server:
+            self.server.communicate(timeout=20)
         self.folder.cleanup()
 
     def __iter__(self):

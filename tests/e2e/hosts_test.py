@@ -60,7 +60,7 @@ def by_mpirun(hosts, each, command):
     """The second host executes what it is told, as its ssh server would; the agent is the client."""
     folder = pathlib.Path(hosts.folder.name)
     agent, pipe = folder / "agent", folder / f"{hosts[1].name}.commands"
-    if not pipe.exists():
+    if not hosts.server:
         os.mkfifo(pipe)
         agent.write_text(f'#!/bin/sh\nhost=$1; shift; echo "$*" >{folder}/$host.commands\n')
         agent.chmod(0o755)
@@ -170,7 +170,7 @@ class OnTwoHosts(Jobs):
         cls.addClassCleanup(cls.hosts.close)
 
     def servers(self):
-        server = getattr(self.hosts, "server", None)
+        server = self.hosts.server
         return [server.pid, *map(int, pathlib.Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split())] if server else []
 
 
