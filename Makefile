@@ -25,12 +25,12 @@ demo: ## a real language model answers, cut into two pipeline stages in two proc
 demo: export PROMPT := $(PROMPT)
 
 test: ## builds everything and runs the tests (TESTS=REGEX for some)
-	@tools/setup.sh build python model sentences browser fuzz
+	@tools/setup.sh build python model sentences browser hosts fuzz
 	@tools/build.sh
 	@tools/test.sh $(if $(TESTS),-R '$(TESTS)')
 
 soak: ## the fuzz, property and fault tests, 20 times as long
-	@tools/setup.sh build python model sentences browser fuzz
+	@tools/setup.sh build python model sentences browser hosts fuzz
 	@tools/build.sh
 	@SHARDPIPE_SOAK=1 SHARDPIPE_FUZZ_SCALE=$${SHARDPIPE_FUZZ_SCALE:-20} tools/test.sh -L soak --timeout 7200
 

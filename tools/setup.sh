@@ -6,6 +6,7 @@
 #   sentences  models/all-MiniLM-L6-v2
 #   lint       clang-format and clang-tidy
 #   browser    Chromium, which the tests look at pages with
+#   hosts      Open MPI and what joins namespaces to networks, for the tests of several hosts
 #   fuzz       a Clang with libFuzzer; the tests do without where it cannot be had
 # Environment:
 #   VENV             virtual environment to use, made where missing (default: .venv)
@@ -21,7 +22,7 @@ python="$venv/bin/python"
 say() { echo "setup: $*" >&2; }
 fail() { say "$@"; exit 1; }
 
-need_python=no need_model=no need_sentences=no need_lint=no need_browser=no need_fuzz=no
+need_python=no need_model=no need_sentences=no need_lint=no need_browser=no need_hosts=no need_fuzz=no
 for group in "$@"; do
   case "$group" in
     build) ;;
@@ -30,8 +31,9 @@ for group in "$@"; do
     sentences) need_python=yes need_sentences=yes ;;
     lint) need_lint=yes ;;
     browser) need_browser=yes ;;
+    hosts) need_hosts=yes ;;
     fuzz) need_fuzz=yes ;;
-    *) fail "unknown group '$group': build, python, model, sentences, lint, browser or fuzz" ;;
+    *) fail "unknown group '$group': build, python, model, sentences, lint, browser, hosts or fuzz" ;;
   esac
 done
 
@@ -58,6 +60,9 @@ if [ "$need_lint" = yes ]; then
 fi
 if [ "$need_browser" = yes ]; then
   required+=("chromium commands:chromium chromium-browser google-chrome")
+fi
+if [ "$need_hosts" = yes ]; then
+  required+=("openmpi-bin command:mpirun" "iproute2 command:ip" "util-linux command:nsenter")
 fi
 if [ "$need_fuzz" = yes ]; then
   optional+=("clang command:clang++" "libclang-rt-dev clang_library:fuzzer")

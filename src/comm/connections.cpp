@@ -66,6 +66,7 @@ const Connection& Connections::get(const std::vector<int>& ranks) {
   auto found = connections_.find(ranks);
   if (found == connections_.end()) {
     found = connections_.emplace(ranks, connect(ranks)).first;
+    log_info("rank {}: ranks {} talk over {}", rank_, fmt::join(ranks, ", "), found->second.group.transport());
   }
   return found->second;
 }
@@ -106,7 +107,7 @@ Connection Connections::connect(const std::vector<int>& ranks) {
   }
   if (!gloo_) {
     std::string address;
-    if (meeting_.one_host) {
+    if (meeting_.one_network) {
       address = "127.0.0.1";
     } else if (std::getenv("GLOO_SOCKET_IFNAME") == nullptr) {
       // c10d would take the address of the host's own name, which on many hosts is a loopback one.

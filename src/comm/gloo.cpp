@@ -23,7 +23,7 @@ class GlooGroup final : public TransportBackend {
       : group_(std::move(group)), members_(std::move(members)), reaper_(std::move(reaper)), monitor_(monitor) {}
 
   MessageHandle isend(const at::Tensor& tensor, int dst, int tag) override {
-    GlooMessage* message = start(tensor, dst, [&] { return group_->send(argument_, dst, tag); });
+    GlooMessage* message = start(tensor, dst, "send", [&] { return group_->send(argument_, dst, tag); });
     MessageHandle handle(message);
     message->bytes = static_cast<int64_t>(tensor.nbytes());
     reaper_->keep(message);
@@ -31,12 +31,12 @@ class GlooGroup final : public TransportBackend {
   }
 
   MessageHandle irecv(const at::Tensor& out, int src, int tag) override {
-    return MessageHandle(start(out, src, [&] { return group_->recv(argument_, src, tag); }));
+    return MessageHandle(start(out, src, "receive", [&] { return group_->recv(argument_, src, tag); }));
   }
 
  private:
   template <typename Start>
-  GlooMessage* start(const at::Tensor& tensor, int peer, const Start& call) {
+  GlooMessage* start(const at::Tensor& tensor, int peer, const char* what, const Start& call) {
     monitor_.check();
     argument_[0] = tensor;
     c10::intrusive_ptr<c10d::Work> work;
@@ -51,7 +51,7 @@ class GlooGroup final : public TransportBackend {
       monitor_.lost_connection(members_[peer], problem);
     }
     GlooMessage* message = pool_->take();
-    message->begin(pool_, std::move(work), reaper_.get(), &monitor_, members_[peer]);
+    message->begin(pool_, std::move(work), reaper_.get(), &monitor_, members_[peer], what);
     return message;
   }
 

@@ -9,12 +9,14 @@ void GlooMessage::begin(
     c10::intrusive_ptr<c10d::Work> work,
     Reaper* reaper,
     Monitor* monitor,
-    int peer) {
+    int peer,
+    const char* what) {
   pool_ = std::move(pool);
   work_ = std::move(work);
   reaper_ = reaper;
   monitor_ = monitor;
   peer_ = peer;
+  what_ = what;
   problem_.clear();
   watched_.store(false, std::memory_order_relaxed);
   state_.store(kPosted, std::memory_order_release);
@@ -43,10 +45,15 @@ void GlooMessage::complete() {
 }
 
 void GlooMessage::wait() {
-  if (claim()) {
-    complete();
+  if (state_.load(std::memory_order_acquire) <= kClaimed) {
+    // So that the watchdog can name whom a collective waits for, and lets that one speak first.
+    monitor_->begin_wait(what_, peer_);
+    if (claim()) {
+      complete();
+    }
+    state_.wait(kClaimed, std::memory_order_acquire);
+    monitor_->end_wait();
   }
-  state_.wait(kClaimed, std::memory_order_acquire);
   if (state_.load(std::memory_order_acquire) == kFailed) {
     monitor_->check();
     monitor_->lost_connection(peer_, problem_);

@@ -24,7 +24,8 @@ class GlooMessage final : public Message, private Interruptible {
       c10::intrusive_ptr<c10d::Work> work,
       Reaper* reaper,
       Monitor* monitor,
-      int peer);
+      int peer,
+      const char* what);
 
   void wait() override;
   bool done() override;
@@ -48,7 +49,8 @@ class GlooMessage final : public Message, private Interruptible {
   c10::intrusive_ptr<c10d::Work> work_;  ///< holds the tensor until the message has left or arrived
   Reaper* reaper_ = nullptr;
   Monitor* monitor_ = nullptr;
-  int peer_ = 0;  ///< number in the world
+  int peer_ = 0;           ///< number in the world
+  const char* what_ = "";  ///< "send", "receive"
   std::atomic<int> state_{kPosted};
   std::atomic<bool> watched_{false};
   std::string problem_;

@@ -15,6 +15,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "comm/bounded_store.h"
 #include "comm/child_process.h"
 #include "comm/failure.h"
 #include "comm/socket.h"
@@ -124,7 +125,12 @@ class Signals {
 class Launch {
  public:
   Launch(const LaunchOptions& options, Store store, std::string job, const Master& master, Signals& signals)
-      : options_(options), store_(std::move(store)), job_(std::move(job)), master_(master), signals_(signals) {}
+      : options_(options),
+        port_(store.port()),
+        store_(std::move(store)),
+        job_(std::move(job)),
+        master_(master),
+        signals_(signals) {}
   /// Only an exception leaves ranks running.
   ~Launch() { kill_all(SIGKILL), reap(true); }
   Launch(const Launch&) = delete;
@@ -150,7 +156,8 @@ class Launch {
   }
 
   const LaunchOptions& options_;
-  Store store_;
+  int port_;
+  BoundedStore store_;
   std::string job_;
   Master master_;
   Signals& signals_;
@@ -171,7 +178,7 @@ void Launch::start(const std::string& path) {
     set("LOCAL_WORLD_SIZE", options_.nproc);
     set("GROUP_RANK", options_.node_rank);
     set("MASTER_ADDR", master_.host);
-    set("MASTER_PORT", store_.port());
+    set("MASTER_PORT", port_);
     set("TORCHELASTIC_RUN_ID", job_);
     set("TORCHELASTIC_RESTART_COUNT", 0);
     set("TORCHELASTIC_USE_AGENT_STORE", "True");
@@ -193,6 +200,7 @@ int Launch::run() {
         killed = true;
       } else if (since >= options_.grace && !terminated) {
         kill_all(SIGTERM);
+        kill_all(SIGCONT);  // one that was stopped cannot end
         terminated = true;
       }
       limit = killed ? Milliseconds(60'000) : (terminated ? until_kill : options_.grace) - since + Milliseconds(1);
@@ -208,13 +216,10 @@ int Launch::run() {
     }
     reap(false);
   }
-  if (ending_signal_ != 0) {
-    return 128 + ending_signal_;
-  }
-  if (status_ == 0 && options_.nnodes > 1) {
+  if (options_.nnodes > 1) {
     wait_for_hosts();
   }
-  return status_;
+  return ending_signal_ != 0 ? 128 + ending_signal_ : status_;
 }
 
 void Launch::kill_all(int signal) const {
@@ -277,7 +282,8 @@ void Launch::failed(int rank, int status, const std::optional<Error>& error) {
       rank, error.value_or(Error(ErrorCode::rank, fmt::format("rank {} ended with status {}", rank, status))), author);
   record.status = status;
   try {
-    const FailureRecord first = FailureRecord::from_text(store_.set_first(kFailureKey, record.to_text()));
+    const FailureRecord first = FailureRecord::from_text(
+        store_.ask([text = record.to_text()](Store& store) { return store.set_first(kFailureKey, text); }));
     status_ = first.status;
     if (first.author != author) {
       return;
@@ -292,27 +298,34 @@ void Launch::failed(int rank, int status, const std::optional<Error>& error) {
 
 bool Launch::joined(int rank) {
   try {
-    return store_.has({fmt::format("world0/member/{}", rank)});
+    return store_.ask([rank](Store& store) { return store.has({fmt::format("world0/member/{}", rank)}); });
   } catch (const std::exception&) {
     return false;
   }
 }
 
-/// Host 0 serves the store until the other hosts are done; all return the first failure of any.
+/// Host 0 serves the store until the other hosts are done, or after a failure until they had the time to learn of it;
+/// all return the first failure of any.
 void Launch::wait_for_hosts() {
+  const auto count = [this](int64_t more) {
+    return store_.ask([more](Store& store) { return store.add("hosts_done", more); });
+  };
   try {
-    int64_t done = store_.add("hosts_done", 1);
+    int64_t done = count(1);
     while (options_.node_rank == 0 && done < options_.nnodes) {
-      if (const auto text = store_.find(kFailureKey)) {
-        status_ = FailureRecord::from_text(*text).status;
-        std::this_thread::sleep_for(options_.grace);
+      if (!failed_at_) {
+        if (const auto text = store_.ask([](Store& store) { return store.find(kFailureKey); })) {
+          status_ = FailureRecord::from_text(*text).status;
+          failed_at_ = Clock::now();
+        }
+      } else if (Clock::now() - *failed_at_ > options_.grace) {
         return;
       }
       if (const auto ending = signals_.wait(Milliseconds(50))) {
-        status_ = 128 + ending->signal;
+        ending_signal_ = ending->signal;
         return;
       }
-      done = store_.add("hosts_done", 0);
+      done = count(0);
     }
   } catch (const std::exception& problem) {
     // This host's ranks ended well, so whatever ended host 0 is not this host's failure.

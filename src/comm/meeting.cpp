@@ -17,6 +17,7 @@ namespace {
 struct Member {
   std::string host;     ///< tells hosts apart
   std::string machine;  ///< and machines
+  std::string network;  ///< and what a loopback address reaches: containers of one host may have networks of their own
   std::string name;     ///< "node1, process 123"
   int world_size = 0;
 };
@@ -35,17 +36,27 @@ std::string boot_number() {
   return boot;
 }
 
+std::string network_number() {
+  std::array<char, 64> name{};
+  const ssize_t length = ::readlink("/proc/self/ns/net", name.data(), name.size());
+  return {name.data(), static_cast<size_t>(std::max<ssize_t>(length, 0))};
+}
+
 std::string to_text(const Member& member) {
   const Json json = {
-      {"host", member.host}, {"machine", member.machine}, {"name", member.name}, {"world_size", member.world_size}};
+      {"host", member.host},
+      {"machine", member.machine},
+      {"network", member.network},
+      {"name", member.name},
+      {"world_size", member.world_size}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 Member member_from(const std::string& text) {
   const Json json = parse_json(text, "rank's entry in the store");
   return {
-      json.value("host", std::string()), json.value("machine", std::string()), json.value("name", std::string()),
-      json.value("world_size", 0)};
+      json.value("host", std::string()), json.value("machine", std::string()), json.value("network", std::string()),
+      json.value("name", std::string()), json.value("world_size", 0)};
 }
 
 std::string list_missing(Store& store, const std::vector<std::string>& keys) {
@@ -75,8 +86,9 @@ Meeting meet(
     keys.push_back(fmt::format("{}/member/{}", world, member));
   }
   const std::string boot = boot_number();
+  const std::string machine = boot.empty() ? host_name() : boot;
   const Member own{
-      host_name() + "/" + boot, boot.empty() ? host_name() : boot,
+      host_name() + "/" + boot, machine, machine + "/" + network_number(),
       fmt::format("{}, process {}", host_name(), ::getpid()), size};
   const std::string first = store.set_first(keys[rank], to_text(own));
   if (first != to_text(own)) {
@@ -105,12 +117,15 @@ Meeting meet(
           "rank {} was started in a world of {} ranks, rank {} in one of {}", member, other.world_size, rank, size);
     }
     meeting.places.push_back({other.machine, other.name});
+    const bool near = other.network == own.network;
+    const bool serves = member == 0 && !environment.agent_store;
+    meeting.one_network = meeting.one_network && near;
+    meeting.speaks = meeting.speaks && (!near || serves || member >= rank);
     if (other.host == own.host) {
       meeting.local_rank += member < rank ? 1 : 0;
       ++meeting.local_world_size;
     }
   }
-  meeting.one_host = meeting.local_world_size == size;
   // The starter's numbers count where it gives some: it may have bound processors by them.
   if (environment.local_world_size > 0) {
     meeting.local_rank = environment.local_rank;

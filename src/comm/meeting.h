@@ -14,8 +14,11 @@ namespace shardpipe::comm {
 struct Meeting {
   int local_rank = 0;
   int local_world_size = 1;
-  bool one_host = true;  ///< all ranks run on this host
-  /// By rank. Ranks of one machine have the same `machine`, also where they are in containers with names of their own.
+  bool one_network = true;  ///< all ranks reach each other at 127.0.0.1
+  /// No lower rank shares this one's network, but for one that serves the store itself.
+  bool speaks = true;
+  /// By rank. Ranks of one machine have the same `machine`, also where they are in containers with names of their own;
+  /// whether those can share memory is another question.
   struct Place {
     std::string machine;
     std::string name;  ///< "node1, process 123"

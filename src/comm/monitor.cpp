@@ -24,6 +24,7 @@ Monitor::Monitor(
   state.options.heartbeat_limit =
       std::min(options.heartbeat_limit, std::max(options.timeout, std::chrono::milliseconds(5000)));
   state.watched = rank;
+  state.speaks = rank == (rank0_serves ? 1 : 0);
   // The threads share the state's ownership: one that the store never answers is left behind.
   state.heart = std::thread([shared = state_] { shared->heartbeat_loop(); });
   state.watchdog = std::thread([shared = state_] { shared->watchdog_loop(); });
@@ -66,6 +67,10 @@ void Monitor::begin_wait(std::string_view text, int from) {
 
 void Monitor::end_wait() {
   state_->wait_slot.end();
+}
+
+void Monitor::set_speaks(bool speaks) {
+  state_->speaks = speaks;
 }
 
 bool Monitor::failed() const {

@@ -65,6 +65,10 @@ class Monitor {
   void begin_wait(std::string_view text, int from);
   void end_wait();
 
+  /// Whether this rank prints the line when the store is lost, of those that lose it together. Before: rank 0, or rank
+  /// 1 where rank 0 serves it.
+  void set_speaks(bool speaks);
+
   bool failed() const;
   /// Throws Error(rank) when some rank has failed: for long loops that neither wait nor begin actions.
   void check();

@@ -30,6 +30,7 @@ struct Monitor::State {
   ActionSlot action;
   ActionSlot wait_slot;  ///< within the action
   std::atomic<bool> failed{false};
+  std::atomic<bool> speaks{false};
   std::atomic<int64_t> running_ms{0};      ///< age of the monitor without the time that the process was stopped
   std::atomic<int64_t> last_answer_ms{0};  ///< when the store last answered, on that clock
 

@@ -135,17 +135,19 @@ void Monitor::State::watch_next_rank() {
   }
 }
 
-/// Nobody can ask the store who was first any more, so a rule decides who prints: the lowest rank that does not serve
-/// it.
+/// Nobody can ask the store who was first any more, so a rule decides who prints: of those that reach each other
+/// without a link between hosts, and so lost it together, the lowest rank that does not serve it.
 void Monitor::State::store_lost(const std::string& what) {
   log_info("store: {}", one_line(what));
   const std::string host = rank0_serves ? "rank 0" : "the launcher";
   const Error error(
-      ErrorCode::rank, fmt::format(
-                           "{} died or stopped responding: rank {} lost the store it serves at {}:{}", host, rank,
-                           store->host(), store->port()));
+      ErrorCode::rank,
+      fmt::format(
+          "{} died or stopped responding: rank {} lost the store it serves at {}:{}", host, rank, store->host(),
+          store->port()),
+      "that process ended, or its host cannot be reached");
   FailureRecord record = FailureRecord::from_error(rank0_serves ? 0 : rank, error, author);
-  bool speaks = rank == (rank0_serves ? 1 : 0);
+  bool prints = speaks;
   {
     const std::lock_guard lock(mutex);
     if (stop || left) {
@@ -153,12 +155,12 @@ void Monitor::State::store_lost(const std::string& what) {
     }
     if (proposal) {
       record = *proposal;
-      speaks = true;
+      prints = true;
     } else {
       own_error = error;
     }
   }
-  adopt(record, speaks);
+  adopt(record, prints);
 }
 
 void Monitor::State::watchdog_loop() {

@@ -106,6 +106,7 @@ World World::connect(const Environment& environment, const WorldOptions& options
   set_latest(impl.monitor);
 
   impl.meeting = meet(*impl.store, *impl.monitor, impl.name, environment, options.timeout);
+  impl.monitor->set_speaks(impl.meeting.speaks);
   impl.connections = std::make_unique<Connections>(
       *impl.store, impl.monitor, impl.meeting, impl.rank, options.transport, impl.name, environment.master_host,
       options.timeout);

@@ -4,12 +4,17 @@
 // ranks that are processes.
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <random>
+#include <thread>
 
 #include "base/error.h"
 #include "comm/group.h"
+#include "comm/monitor.h"
+#include "comm/transport.h"
 
 namespace shardpipe::comm::test {
 
@@ -212,6 +217,62 @@ inline void check_mixture(const Group& group, int rounds, int64_t seed) {
       check_reductions(group, numel, at::kBFloat16, ReduceOp::max, seed + round);
     }
   }
+}
+
+/// The work of a job that something happens to: sums, gathers and messages around the ring, small and large, each
+/// checked. `before` is called before each of the four calls of a round.
+inline void talk(
+    const Group& group,
+    const Transport& all,
+    Monitor& monitor,
+    int rounds,
+    const std::function<void(int call)>& before) {
+  const int size = group.size();
+  const int rank = group.rank();
+  const int next = (rank + 1) % size;
+  const int previous = (rank + size - 1) % size;
+  const std::vector<int64_t> sizes = {576, 20'000, 3, 700'000};  // eager and large, of one piece and of several
+  int call = 0;
+  for (int round = 0; round < rounds; ++round) {
+    const int64_t numel = sizes[static_cast<size_t>(round) % sizes.size()];
+    const auto expect = [&](const char* what, const at::Tensor& got, int64_t value) {
+      expect_same(fmt::format("{} of round {}", what, round), got, at::full({numel}, value, at::kInt));
+    };
+    before(call++);
+    const at::Tensor sum = at::full({numel}, rank + round, at::kInt);
+    group.all_reduce(sum);
+    expect("all_reduce", sum, size * (size - 1) / 2 + size * round);
+    before(call++);
+    std::vector<at::Tensor> gathered;
+    for (int peer = 0; peer < size; ++peer) {
+      gathered.push_back(at::zeros({numel}, at::kInt));
+    }
+    group.all_gather(gathered, at::full({numel}, 7 * rank + round, at::kInt));
+    for (int peer = 0; peer < size; ++peer) {
+      expect("all_gather", gathered[static_cast<size_t>(peer)], 7 * peer + round);
+    }
+    before(call++);
+    const at::Tensor got = at::zeros({numel}, at::kInt);
+    {
+      const ActionScope action(monitor, "MESSAGE", {.from = previous, .to = next});
+      MessageHandle receive = all.irecv(got, previous, round);
+      MessageHandle send = all.isend(at::full({numel}, 11 * rank + round, at::kInt), next, round);
+      receive.wait();
+      send.wait();
+    }
+    expect("message", got, 11 * previous + round);
+    before(call++);
+    group.barrier();
+  }
+}
+
+/// For talk(): any rank is late at any moment, one more often and by more than a while of spinning.
+inline std::function<void(int)> delays(int rank) {
+  return [rank, random = std::mt19937(static_cast<unsigned>(rank) + 3)](int) mutable {
+    if (random() % 3 == 0) {
+      std::this_thread::sleep_for(std::chrono::microseconds(random() % (rank == 1 ? 20'000 : 2'000)));
+    }
+  };
 }
 
 }  // namespace shardpipe::comm::test

@@ -48,6 +48,7 @@ class Process {
     if (pid_ == 0) {
       ::dup2(out_pipe[1], STDOUT_FILENO);
       ::dup2(err_pipe[1], STDERR_FILENO);
+      ::close_range(3, ~0U, 0);  // Gloo leaves its sockets to programs that a rank starts
       for (const auto& [name, value] : variables) {
         ::setenv(name.c_str(), value.c_str(), 1);
       }

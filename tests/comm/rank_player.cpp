@@ -8,6 +8,7 @@
 #include <ATen/Parallel.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -313,6 +314,38 @@ void reduce_for_ever(World& world, const Arguments&) {
   }
 }
 
+/// Talks, and in the middle something happens to a rank: FAULT RANK.
+void suffer(World& world, const Arguments& arguments) {
+  at::set_num_threads(1);
+  const std::string& fault = arguments.at(0);
+  const bool victim = world.rank() == std::stoi(arguments.at(1));
+  constexpr int kCall = 22;  // in a round of large messages
+  std::function<void(int)> happens = test::delays(world.rank());
+  world.barrier();
+  ready(world);
+  test::talk(world.group(), world.transport(), world.monitor(), fault == "delayed" ? 20 : 1'000'000, [&](int call) {
+    happens(call);
+    if (!victim || call != kCall) {
+      return;
+    }
+    if (fault == "killed") {
+      ::raise(SIGKILL);
+    } else if (fault == "stopped") {
+      ::raise(SIGSTOP);
+    } else if (fault == "gone") {
+      ::_exit(0);
+    } else if (fault == "dropped") {  // what a firewall does to a connection that it forgets
+      sockaddr_storage peer{};
+      for (int fd = 3; fd < 1024; ++fd) {
+        socklen_t length = sizeof(peer);
+        if (::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0) {
+          ::shutdown(fd, SHUT_RDWR);
+        }
+      }
+    }
+  });
+}
+
 /// Rank 0 comes late to everything; the others must sleep meanwhile.
 void late(World& world, const Arguments& arguments) {
   const int seconds = std::stoi(arguments.at(0));
@@ -479,6 +512,7 @@ const std::map<std::string, std::function<void(World&, const Arguments&)>> kScen
     {"collectives", collectives},
     {"ring", ring},
     {"reduce", reduce_for_ever},
+    {"suffer", suffer},
     {"late", late},
     {"worlds", worlds},
     {"misbehave", misbehave},

@@ -70,6 +70,7 @@ TEST(Store, KeysOfOneServer) {
   EXPECT_TRUE(server.is_server());
   EXPECT_FALSE(client.is_server());
   server.set("a", "1");
+  EXPECT_EQ(server.find("a"), "1") << "setting does not wait for an answer, asking later does";
   EXPECT_EQ(client.find("a"), "1");
   EXPECT_EQ(other.find("a"), std::nullopt);
   EXPECT_FALSE(client.has({"a", "b"}));

@@ -12,9 +12,12 @@
 #include <vector>
 
 #include "base/error.h"
+#include "comm/connections.h"
 #include "comm/monitor.h"
 #include "comm/shm_collectives.h"
 #include "comm/shm_messages.h"
+#include "comm/socket.h"
+#include "comm/store.h"
 
 namespace shardpipe::comm::test {
 
@@ -52,6 +55,60 @@ inline std::vector<std::string> run_threads(
       } catch (const std::exception& error) {
         errors[rank] = error.what();
       }
+    });
+  }
+  for (std::thread& thread : threads) {
+    thread.join();
+  }
+  return errors;
+}
+
+/// Thrown by a rank that takes its connections down without a word.
+struct Dropped : std::exception {
+  const char* what() const noexcept override { return "dropped"; }
+};
+
+/// The same with a store, monitors that watch, and either transport. A rank whose body throws an Error tells the
+/// others.
+inline std::vector<std::string> run_connected(
+    int num_ranks,
+    TransportChoice choice,
+    const MonitorOptions& given,
+    const std::function<void(const ThreadRank&)>& body) {
+  constexpr std::chrono::seconds kConnect(30);
+  const Store store = Store::serve(listen_on("127.0.0.1", 0), "threads");
+  std::vector<int> ranks(num_ranks);
+  std::iota(ranks.begin(), ranks.end(), 0);
+  std::vector<std::string> errors(num_ranks);
+  std::vector<std::shared_ptr<Monitor>> monitors;
+  MonitorOptions options = given;
+  options.grace = std::chrono::minutes(10);  // the end of a stuck process would end the test
+  for (const int rank : ranks) {
+    monitors.push_back(std::make_shared<Monitor>(store.reconnect(kConnect), "world", rank, num_ranks, false, options));
+  }
+  std::vector<std::thread> threads;
+  for (const int rank : ranks) {
+    threads.emplace_back([&, rank] {
+      at::set_num_threads(1);  // of this thread
+      Monitor& monitor = *monitors[rank];
+      Meeting meeting;
+      meeting.local_world_size = num_ranks;
+      meeting.places.resize(num_ranks);
+      auto connections = std::make_unique<Connections>(
+          store.reconnect(kConnect), monitors[rank], meeting, rank, choice, "world", "127.0.0.1", kConnect);
+      try {
+        const Connection& connection = connections->get(ranks);
+        body({Transport(connection.messages, ranks, rank), connection.group, connection.shm, monitors[rank]});
+        connections->flush();
+        monitor.finish();
+      } catch (const Dropped& dropped) {
+        errors[rank] = dropped.what();
+      } catch (const Error& error) {
+        errors[rank] = error.what();
+        monitor.report_failure(error);
+        static_cast<void>(connections.release());  // as World does: taking it down could block
+      }
+      monitor.end_waits();
     });
   }
   for (std::thread& thread : threads) {

@@ -118,6 +118,14 @@ class SystemPackagesTest(SetupTest):
         self.machine.stub("google-chrome", "")
         self.assertEqual(self.done(self.machine.setup("browser", TORCH_DIR=torch)), "")
 
+    def test_the_tests_of_several_hosts_need_a_launcher_and_interfaces(self):
+        self.machine.install_everything()
+        torch = self.machine.fake_torch()
+        self.refused(self.machine.setup("hosts", TORCH_DIR=torch), "apt-get install openmpi-bin iproute2 util-linux\n")
+        for name in ("mpirun", "ip", "nsenter"):
+            self.machine.stub(name, "")
+        self.assertEqual(self.done(self.machine.setup("hosts", TORCH_DIR=torch)), "")
+
     def test_no_apt_lists_what_is_missing(self):
         self.refused(self.machine.setup(STUB_UID="0"), f"apt-get install {self.NAMES}")
 
