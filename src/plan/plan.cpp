@@ -181,9 +181,12 @@ void check_width(const graph::Graph& graph, int parts) {
 }
 
 // Divides the plan's graph over the axis tp.
-void divide(Plan& plan, bool gradients) {
+void divide(Plan& plan, bool gradients, std::vector<tensor::PinRule> pins) {
   check_width(plan.graph, plan.layout.tp);
-  tensor::Sharded sharded = tensor::shard(plan.graph, {plan.layout.tp, gradients, pin_rules(plan.layout)});
+  for (tensor::PinRule& rule : pin_rules(plan.layout)) {
+    pins.push_back(std::move(rule));  // the last that matches counts
+  }
+  tensor::Sharded sharded = tensor::shard(plan.graph, {plan.layout.tp, gradients, std::move(pins)});
   if (sharded.shards.empty()) {
     log_warning("--tp {}: nothing is divided, every rank of tp computes all of its stage", plan.layout.tp);
   }
@@ -373,7 +376,7 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
   plan.graph = model.graph;
   plan.scalars = describe_scalars(plan.graph);
   if (plan.layout.tp > 1) {
-    divide(plan, options.gradients);
+    divide(plan, options.gradients, model.pins);
   }
   if (is_file(plan.layout.schedule)) {
     plan.schedule_csv = read_file(plan.layout.schedule);
