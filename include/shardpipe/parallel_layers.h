@@ -67,6 +67,17 @@ class SHARDPIPE_API ParallelLayer {
   int64_t local_extent(int part) const;
   int64_t local_begin() const;
 
+  // The identity for a whole layer, else collective, with gradients. They throw Error(usage) where the TensorParallel
+  // has ended or is another thread's.
+  /// A whole tensor from here on used piecewise: gradients of all parts are summed. Several layers that take what one
+  /// of them entered (see ColumnParallelLinearOptions::entered) sum them once.
+  at::Tensor enter(const at::Tensor& x) const;
+  /// The sum of all parts' tensors.
+  at::Tensor reduce(const at::Tensor& x) const;
+  /// The whole from the parts' pieces along a dimension; this part's piece of a whole.
+  at::Tensor gather(const at::Tensor& x, int64_t dim) const;
+  at::Tensor take(const at::Tensor& x, int64_t dim) const;
+
   /// The parameters that are in pieces, and the dimension of each that is the extent.
   virtual std::vector<std::pair<std::string, int64_t>> divided() const = 0;
   /// How a whole layer wants to be divided.
@@ -81,16 +92,6 @@ class SHARDPIPE_API ParallelLayer {
 
   /// This part's piece of an initialised tensor, in memory of its own; the tensor itself for a whole layer.
   at::Tensor keep_piece(const at::Tensor& whole, int64_t dim) const;
-
-  // The identity for a whole layer, else collective, with gradients. They throw Error(usage) where the TensorParallel
-  // has ended or is another thread's.
-  /// A whole tensor from here on used piecewise: gradients of all parts are summed.
-  at::Tensor enter(const at::Tensor& x) const;
-  /// The sum of all parts' tensors.
-  at::Tensor reduce(const at::Tensor& x) const;
-  /// The whole from the parts' pieces along a dimension; this part's piece of a whole.
-  at::Tensor gather(const at::Tensor& x, int64_t dim) const;
-  at::Tensor take(const at::Tensor& x, int64_t dim) const;
 
  private:
   friend struct LayerAccess;
@@ -110,6 +111,8 @@ struct ColumnParallelLinearOptions {
   TORCH_ARG(bool, bias) = true;
   /// The output is whole; false: each part goes on with its columns.
   TORCH_ARG(bool, gather_output) = true;
+  /// The input is what enter() gave, of this layer or of one with the same ranks.
+  TORCH_ARG(bool, entered) = false;
   /// Columns that stay together: the size of a head; out_features is a multiple.
   TORCH_ARG(int64_t, unit) = 1;
 };

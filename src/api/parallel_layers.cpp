@@ -64,7 +64,7 @@ void ColumnParallelLinearImpl::pretty_print(std::ostream& stream) const {
 
 at::Tensor ColumnParallelLinearImpl::forward(const at::Tensor& x) {
   check_columns("ColumnParallelLinear", x, options.in_features());
-  const at::Tensor y = at::linear(enter(x), weight, bias);
+  const at::Tensor y = at::linear(options.entered() ? x : enter(x), weight, bias);
   return options.gather_output() ? gather(y, -1) : y;
 }
 

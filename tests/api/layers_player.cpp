@@ -47,7 +47,7 @@ std::map<std::string, at::Tensor> run(
     nn::Module& module, const std::function<Outputs(const Tensors&)>& forward, Tensors inputs, at::ScalarType dtype) {
   module.to(dtype);
   if (inputs[0].is_floating_point()) {
-    inputs[0] = inputs[0].to(dtype).requires_grad_();
+    inputs[0] = inputs[0].detach().to(dtype, false, /*copy=*/true).requires_grad_();
   }
   std::map<std::string, at::Tensor> found;
   for (const auto& [name, tensor] : forward(inputs)) {
@@ -114,6 +114,19 @@ Tensors text() {
 
 TEST(Ranks, ATransformerBlockIsThatOfTorch) {
   expect_plain<Block>(text());
+}
+
+TEST(Ranks, ReductionsAreAsFewAsCanBe) {
+  const TensorParallel ranks(*world);
+  const auto net = seeded<Block<Parallel>>(1);
+  const comm::GroupStatistics& count = world->impl().world.group().statistics();
+  const int64_t before = count.all_reduce.calls;
+  const Outputs outputs = net->run(text());
+  // The words, what attention and MLP give, the loss.
+  EXPECT_EQ(count.all_reduce.calls - before, world->size() > 1 ? 4 : 0);
+  outputs.back().second.backward();
+  // What attention, MLP and head took.
+  EXPECT_EQ(count.all_reduce.calls - before, world->size() > 1 ? 4 + 3 : 0);
 }
 
 TEST(Ranks, InitialValuesAreThoseOfTorch) {
@@ -249,7 +262,7 @@ TEST(Ranks, Checkpoints) {
     ColumnParallelLinear layer{nullptr};
   };
   save_sharded(Cut(1), folder / "cut");
-  Cut cut(5);
+  Cut cut(2);
   expect_error(ErrorCode::input, "\"layer.weight\" is divided along dimension 0 into ", [&] {
     load_sharded(cut, folder / "cut");
   });
@@ -281,7 +294,7 @@ TEST(Ranks, Refusals) {
       std::exception_ptr thrown;
       std::thread([&] {
         try {
-          net->q(torch::zeros({2, 18}));
+          net->up(torch::zeros({2, 18}));
         } catch (...) {
           thrown = std::current_exception();
         }
@@ -301,7 +314,7 @@ TEST(Ranks, Refusals) {
       });
     }
   }
-  expect_error(ErrorCode::usage, "a layer of 20 elements is divided among", [&] { net->q(torch::zeros({2, 18})); });
+  expect_error(ErrorCode::usage, "a layer of 26 elements is divided among", [&] { net->up(torch::zeros({2, 18})); });
   expect_error(ErrorCode::usage, "but its TensorParallel has ended; hint: keep", [&] { net->words(text()[0]); });
 }
 

@@ -18,7 +18,8 @@ struct Plain {
   using Row = nn::Linear;
   using Embedding = nn::Embedding;
 
-  static nn::Linear column(int64_t in, int64_t out, bool bias, bool /*gather*/, int64_t /*unit*/ = 1) {
+  static nn::Linear column(
+      int64_t in, int64_t out, bool bias, bool /*gather*/, int64_t /*unit*/ = 1, bool /*entered*/ = false) {
     return nn::Linear(nn::LinearOptions(in, out).bias(bias));
   }
   static nn::Linear row(int64_t in, int64_t out, bool bias, bool /*parallel*/, int64_t /*unit*/ = 1) {
@@ -31,6 +32,7 @@ struct Plain {
     }
     return nn::Embedding(options);
   }
+  static at::Tensor enter(const nn::Module& /*layer*/, const at::Tensor& x) { return x; }
   static at::Tensor logits(const nn::Embedding& table, const at::Tensor& x) { return at::linear(x, table->weight); }
   static at::Tensor loss(
       const at::Tensor& logits,
@@ -50,8 +52,10 @@ struct Parallel {
   using Row = RowParallelLinear;
   using Embedding = VocabParallelEmbedding;
 
-  static ColumnParallelLinear column(int64_t in, int64_t out, bool bias, bool gather, int64_t unit = 1) {
-    return ColumnParallelLinear(ColumnParallelLinearOptions(in, out).bias(bias).gather_output(gather).unit(unit));
+  static ColumnParallelLinear column(
+      int64_t in, int64_t out, bool bias, bool gather, int64_t unit = 1, bool entered = false) {
+    return ColumnParallelLinear(
+        ColumnParallelLinearOptions(in, out).bias(bias).gather_output(gather).unit(unit).entered(entered));
   }
   static RowParallelLinear row(int64_t in, int64_t out, bool bias, bool parallel, int64_t unit = 1) {
     return RowParallelLinear(RowParallelLinearOptions(in, out).bias(bias).input_is_parallel(parallel).unit(unit));
@@ -59,6 +63,7 @@ struct Parallel {
   static VocabParallelEmbedding embedding(int64_t rows, int64_t width, std::optional<int64_t> padding = {}) {
     return VocabParallelEmbedding(VocabParallelEmbeddingOptions(rows, width).padding_idx(padding));
   }
+  static at::Tensor enter(const ParallelLayer& layer, const at::Tensor& x) { return layer.enter(x); }
   static at::Tensor logits(VocabParallelEmbedding& table, const at::Tensor& x) { return table->logits(x); }
   static at::Tensor loss(
       const at::Tensor& logits,
@@ -114,9 +119,9 @@ struct Block : nn::Module {
   Block() {
     words = register_module("words", L::embedding(kWords, kWidth));
     norm = register_module("norm", nn::LayerNorm(nn::LayerNormOptions({kWidth})));
-    q = register_module("q", L::column(kWidth, kHeads * kHead, true, false, kHead));
-    k = register_module("k", L::column(kWidth, kHeads * kHead, true, false, kHead));
-    v = register_module("v", L::column(kWidth, kHeads * kHead, true, false, kHead));
+    q = register_module("q", L::column(kWidth, kHeads * kHead, true, false, kHead, true));
+    k = register_module("k", L::column(kWidth, kHeads * kHead, true, false, kHead, true));
+    v = register_module("v", L::column(kWidth, kHeads * kHead, true, false, kHead, true));
     out = register_module("out", L::row(kHeads * kHead, kWidth, true, true, kHead));
     up = register_module("up", L::column(kWidth, 26, true, false));
     down = register_module("down", L::row(26, kWidth, true, true));
@@ -125,7 +130,7 @@ struct Block : nn::Module {
   /// ids, target [batch, length]
   Outputs run(const std::vector<at::Tensor>& in) {
     at::Tensor h = words(in[0]);
-    const at::Tensor x = norm(h);
+    const at::Tensor x = L::enter(*q, norm(h));
     const auto heads = [&](const at::Tensor& y) { return y.unflatten(-1, {-1, kHead}).transpose(1, 2); };
     const at::Tensor mixed = at::scaled_dot_product_attention(heads(q(x)), heads(k(x)), heads(v(x)), {}, 0, true);
     h = h + out(mixed.transpose(1, 2).flatten(2));

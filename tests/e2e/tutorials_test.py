@@ -49,7 +49,7 @@ class Bert(Scratch):
         torch.save({"model": cls.model.state_dict()}, cls.root / "bert.pt")
         tokenizer = transformers.AutoTokenizer.from_pretrained(cls.folder)
         texts = (["the cat sat on the mat", "a dog ran"], ["the dog sat", "a big cat ran!"])
-        encoded = tokenizer(*texts, padding="max_length", max_length=24, return_tensors="pt")
+        encoded = tokenizer(*texts, padding="max_length", max_length=24, return_token_type_ids=True, return_tensors="pt")
         cls.inputs = {name: encoded[name].contiguous() for name in ("input_ids", "attention_mask", "token_type_ids")}
         save_file(cls.inputs, cls.root / "in.safetensors")
 
