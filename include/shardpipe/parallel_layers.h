@@ -29,7 +29,7 @@
 namespace shardpipe {
 
 /// The ranks that divide layers among them. Layers that this thread makes while it lives are divided (the innermost
-/// counts); they run, backwards too, on this thread and no longer than it lives.
+/// counts); they run, backwards too, on this thread and no longer than it lives. The world outlives it.
 class SHARDPIPE_API TensorParallel {
  public:
   /// Each `parts` ranks that follow each other divide layers among them; 0 = all ranks. Collective, and so is every

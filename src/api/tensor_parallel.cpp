@@ -191,7 +191,7 @@ std::map<std::string, LayerPiece> find_pieces(const torch::nn::Module& module) {
   std::map<std::string, LayerPiece> pieces;
   for_each_layer(module, [&](const std::string& path, const ParallelLayer& layer) {
     for (const auto& [name, dim] : layer.divided()) {
-      pieces[path.empty() ? name : path + "." + name] = {&layer, dim};
+      pieces[path.empty() ? name : fmt::format("{}.{}", path, name)] = {&layer, dim};
     }
   });
   return pieces;

@@ -111,7 +111,7 @@ partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, co
     return cut_balanced(plan, costs ? costs(plan) : partition::cost_model(graph));
   }
   if (layout.split.starts_with(kThreshold)) {
-    const partition::CutPoints points =
+    partition::CutPoints points =
         partition::cut_threshold(graph, parse_bytes(layout.split.substr(kThreshold.size()), "--split threshold"));
     if (static_cast<int>(points.size()) + 1 != stages) {
       throw Error(

@@ -81,8 +81,11 @@ class Pinner {
     }
     set(id, dim, rule);
     for (const Use& use : uses) {
+      const ValueId result = graph_.nodes[use.node].results[0];
       if (rule.gather_output) {
-        pins_.made_whole.insert(graph_.nodes[use.node].results[0]);
+        pins_.made_whole.insert(result);
+      } else {
+        pins_.made_whole.erase(result);  // of an earlier rule
       }
     }
   }

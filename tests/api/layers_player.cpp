@@ -210,6 +210,31 @@ TEST(Ranks, WholeModulesArePlannedAsTheirLayersSay) {
   }
 }
 
+TEST(Ranks, LayersSayWhatIsGathered) {
+  if (world->size() == 1) {
+    return;
+  }
+  const Model model = Model::from_module(
+      seeded<Layers<Parallel>>(1),
+      {{{"x", at::kFloat, {8, 5}}, {"ids", at::kLong, {8}}, {"target", at::kLong, {8}}},
+       [](nn::Module& module, const Tensors& in) { return module.as<Layers<Parallel>>()->run(in); }});
+  const auto gathers = [&](const std::map<std::string, TensorPin>& pins) {
+    PlanOptions made = options(1);
+    made.layout.tp_plan = pins;
+    const Plan plan = make_plan(model, *world, made);
+    const std::vector<tensor::Collective>& all = plan.impl().plan.collectives;  // known to who planned
+    return world->rank() != 0 ? -1 : std::count_if(all.begin(), all.end(), [](const tensor::Collective& one) {
+      return one.op == "all_gather" && one.module == "first" && !one.backward;
+    });
+  };
+  const auto by_layers = gathers({});
+  const auto by_user = gathers({{"first", {TensorPin::Style::colwise}}});
+  if (world->rank() == 0) {
+    EXPECT_EQ(by_layers, 1);
+    EXPECT_EQ(by_user, 0);
+  }
+}
+
 // More parts than heads and words: the layers' wishes are no orders.
 TEST(Ranks, LayersThatAreTooNarrowAreNoError) {
   struct Narrow : nn::Module {
@@ -255,6 +280,13 @@ TEST(Ranks, Checkpoints) {
   }
   if (world->size() == 1) {
     return;
+  }
+  // Only one part is there, or is being written.
+  const std::filesystem::path first = folder / ("first-of-" + std::to_string(world->size()));
+  if (world->rank() == 0) {
+    save_sharded(*net, first);
+  } else {
+    expect_error(ErrorCode::input, "there is no " + (first / "part-").string(), [&] { load_sharded(*other, first); });
   }
   // Heads that are cut otherwise.
   struct Cut : nn::Module {

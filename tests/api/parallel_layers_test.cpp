@@ -91,6 +91,20 @@ TEST_F(ParallelLayers, LoadsWholeCheckpoints) {
   };
   load_unsharded(*net, path("whole.safetensors"));
   expect_loaded();
+  // A folder with an index.
+  NamedTensors rest = named(*plain);
+  const std::pair<std::string, at::Tensor> last = rest.back();
+  rest.pop_back();
+  write_tensors(path("a.safetensors"), rest);
+  write_tensors(path("b.safetensors"), {last});
+  Json index;
+  for (const auto& [name, tensor] : rest) {
+    index["weight_map"][name] = "a.safetensors";
+  }
+  index["weight_map"][last.first] = "b.safetensors";
+  write_file(path("model.safetensors.index.json"), index.dump());
+  load_unsharded(*net, path(""));
+  expect_loaded();
   NamedTensors more = named(*plain, "net.");
   more.emplace_back("optimizer", at::ones({1}));
   write_tensors(path("more.safetensors"), more);
@@ -186,6 +200,18 @@ TEST_F(ParallelLayers, SaysWhatIsWrongWithParts) {
   expect_error(ErrorCode::input, "\"norm.bias\" of the module is missing in", load("saved"));
   change("\\\"q.bias\\\":null", "\\\"q.bias\\\":true");
   expect_error(ErrorCode::input, "part-0-of-1.safetensors is damaged: how \"q.bias\" is divided", load("saved"));
+  write_file(file, good);
+  struct Wider : nn::Module {
+    explicit Wider(int64_t in) { layer = register_module("layer", Parallel::column(in, 4, false, true)); }
+    ColumnParallelLinear layer{nullptr};
+  };
+  save_sharded(Wider(3), path("wider"));
+  Wider wider(2);
+  expect_error(
+      ErrorCode::input,
+      "\"layer.weight\" has shape [4, 3] in " + path("wider/part-0-of-1.safetensors").string() +
+          ", the module's piece of \"layer.weight\" has shape [4, 2]",
+      [&] { load_sharded(wider, path("wider")); });
   write_file(file, good.substr(0, good.size() - 4));
   expect_error(ErrorCode::input, file.string(), load("saved"));
   write_file(path("file"), "");
@@ -213,6 +239,10 @@ TEST(ParallelLayersOptions, AreChecked) {
   expect_error(ErrorCode::usage, "VocabParallelEmbedding: the input has shape [], its last", [] {
     VocabParallelEmbedding(3, 2)->logits(at::ones({}));
   });
+  expect_error(
+      ErrorCode::usage, "the logits have shape [2, 4], dimension 1 must be the 3 classes of the head's output", [] {
+        parallel_cross_entropy(at::ones({2, 4}), at::zeros({2}, at::kLong), *VocabParallelEmbedding(3, 2));
+      });
   EXPECT_EQ(local_count(5), 5);
   EXPECT_EQ(
       c10::str(Parallel::column(3, 10, true, false)),
