@@ -84,7 +84,7 @@ partition::CutPoints cut_balanced(const Plan& plan, const partition::Costs& cost
   if (plan.layout.virtual_stages == 1) {
     return partition::cut_balanced(plan.graph, plan.num_stages(), costs, limit);
   }
-  const partition::CutPoints points = partition::cut_balanced(plan.graph, plan.num_stages(), costs);
+  partition::CutPoints points = partition::cut_balanced(plan.graph, plan.num_stages(), costs);
   for (const std::vector<int>& stages : plan.stages_by_rank()) {
     if (limit > 0 && partition::held_bytes(plan.graph, points, stages) > limit) {
       // The stages of a rank share its limit: an equal part each is enough, if more than is needed.
