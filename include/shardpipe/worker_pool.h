@@ -22,7 +22,8 @@ struct WorkerPoolOptions {
   std::string tokenizer;          ///< folder of the tokenizer that stop texts need; empty = the model's
   /// The program `shardpipe`; empty = $SHARDPIPE_PROGRAM, else beside the library, else in PATH.
   std::string program;
-  double timeout_s = 300;  ///< longest time for the processes to start, and longest single action later
+  double timeout_s = 300;          ///< longest time for the processes to start, and longest single action later
+  std::string transport = "auto";  ///< how they talk to each other: see World::from_environment()
 };
 
 /// A model that runs in processes of its own, one a rank, called from one ordinary process that is no rank: from any
@@ -31,8 +32,8 @@ struct WorkerPoolOptions {
 class SHARDPIPE_API WorkerPool {
  public:
   /// `model`: an artefact, a Hugging Face folder or a program from torch.export. Starts the processes. Throws
-  /// Error(usage) when there is no such model or program, Error(input) for a damaged artefact, Error(rank) when the
-  /// processes cannot start.
+  /// Error(usage) when there is no such model, program or transport, Error(input) for a damaged artefact, Error(rank)
+  /// when the processes cannot start.
   explicit WorkerPool(const std::filesystem::path& model, const WorkerPoolOptions& options = {});
   /// Ends the processes.
   ~WorkerPool();
@@ -69,6 +70,7 @@ class SHARDPIPE_API WorkerPool {
 
 /// What the processes of a pool run: `shardpipe worker`. `address`: where the pool listens. With `ranks` above 0 it
 /// starts so many of itself, else it is one of them. Returns the exit status.
-SHARDPIPE_API int run_pool_worker(const std::string& address, int ranks, double timeout_s);
+SHARDPIPE_API int run_pool_worker(
+    const std::string& address, int ranks, double timeout_s, const std::string& transport = "auto");
 
 }  // namespace shardpipe

@@ -67,11 +67,12 @@ plan::ModelDescription describe_exported(
   return description;
 }
 
-plan::ModelDescription describe_module(const trace::TracedModule& module) {
+plan::ModelDescription describe_module(const ModuleModel& module) {
   plan::ModelDescription description;
   description.family = "module";
-  description.graph = module.graph;
-  description.dtype = dtype_of(module.graph);
+  description.graph = module.traced.graph;
+  description.dtype = dtype_of(description.graph);
+  description.pins = module.pins;
   return description;
 }
 
@@ -85,7 +86,7 @@ plan::ModelDescription Model::Impl::describe(ModelProgram program, std::string* 
     return describe_exported(exported(), weights, missing_weights);
   }
   const hf::FolderModel& model = loaded(program);
-  plan::ModelDescription description{model.family, model.graph, model.dtype, {model.folder.string()}, {}, {}};
+  plan::ModelDescription description{model.family, model.graph, model.dtype, {model.folder.string()}, {}, {}, {}};
   if (missing_weights != nullptr) {
     *missing_weights = checkpoint::missing_files(model.folder);
   }
@@ -128,13 +129,13 @@ std::map<std::string, pt2::DimensionRange> Model::Impl::ranges() const {
 }
 
 runtime::TensorSource Model::Impl::tensors() const {
-  return trace_module ? module().tensors : runtime::TensorSource();
+  return trace_module ? module().traced.tensors : runtime::TensorSource();
 }
 
-const trace::TracedModule& Model::Impl::module() const {
+const ModuleModel& Model::Impl::module() const {
   const std::scoped_lock lock(mutex_);
   if (!module_) {
-    module_ = std::make_shared<const trace::TracedModule>(trace_module());
+    module_ = std::make_shared<const ModuleModel>(trace_module());
   }
   return *module_;
 }

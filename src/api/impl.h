@@ -20,13 +20,19 @@
 
 namespace shardpipe {
 
+/// A module of the user's own.
+struct ModuleModel {
+  trace::TracedModule traced;
+  std::vector<tensor::PinRule> pins;  ///< those of its layers
+};
+
 struct Model::Impl {
   std::filesystem::path folder;  // or file; absolute
   std::optional<at::ScalarType> dtype;
   bool is_exported = false;
-  std::filesystem::path weights;                      // absolute, or empty
-  std::function<trace::TracedModule()> trace_module;  // of a module of the user's own
-  std::shared_ptr<const Manifest> artefact;           // of a compiled model
+  std::filesystem::path weights;              // absolute, or empty
+  std::function<ModuleModel()> trace_module;  // of a module of the user's own
+  std::shared_ptr<const Manifest> artefact;   // of a compiled model
 
   bool is_module() const { return trace_module || (artefact && artefact->source == Manifest::Source::module); }
   bool is_folder() const { return !is_exported && !is_module(); }
@@ -49,13 +55,13 @@ struct Model::Impl {
   runtime::TensorSource tensors() const;
 
  private:
-  const trace::TracedModule& module() const;
+  const ModuleModel& module() const;
   hf::FolderModel load_folder(ModelProgram program) const;
 
   mutable std::mutex mutex_;
   mutable std::map<ModelProgram, std::shared_ptr<const hf::FolderModel>> loaded_;
   mutable std::shared_ptr<const pt2::ExportedModel> exported_;
-  mutable std::shared_ptr<const trace::TracedModule> module_;
+  mutable std::shared_ptr<const ModuleModel> module_;
 };
 
 struct World::Impl {

@@ -1,6 +1,7 @@
 #include "shardpipe/module.h"
 
 #include "api/impl.h"
+#include "api/parallel_layers.h"
 #include "base/error.h"
 #include "frontend/trace/deferred.h"
 #include "frontend/trace/module.h"
@@ -24,11 +25,19 @@ trace::ModuleSignature convert(const ModuleSignature& signature) {
   return converted;
 }
 
+// What is no module is refused by the trace.
+std::vector<tensor::PinRule> pins_of(const std::shared_ptr<torch::nn::Module>& module) {
+  return module == nullptr ? std::vector<tensor::PinRule>() : find_layer_pins(*module);
+}
+
 }  // namespace
 
 Model Model::from_module(const std::shared_ptr<torch::nn::Module>& module, const ModuleSignature& signature) {
   auto impl = std::make_shared<Impl>();
-  impl->trace_module = [module, signature = convert(signature)] { return trace::trace_module(module, signature); };
+  impl->trace_module = [module, signature = convert(signature)] {
+    std::vector<tensor::PinRule> pins = pins_of(module);
+    return ModuleModel{trace::trace_module(module, signature), std::move(pins)};
+  };
   Model model;
   model.impl_ = std::move(impl);
   return model;
@@ -40,7 +49,9 @@ Model Model::from_module(
     uint64_t seed) {
   auto impl = std::make_shared<Impl>();
   impl->trace_module = [factory, signature = convert(signature), seed] {
-    return trace::trace_module(trace::DeferredModule(factory), signature, seed);
+    const trace::DeferredModule module(factory);
+    std::vector<tensor::PinRule> pins = pins_of(module.module());
+    return ModuleModel{trace::trace_module(module, signature, seed), std::move(pins)};
   };
   Model model;
   model.impl_ = std::move(impl);
@@ -54,7 +65,8 @@ Model Model::from_module(
     uint64_t seed) {
   auto impl = std::make_shared<Impl>();
   impl->trace_module = [module, signature = convert(signature), initialise, seed] {
-    return trace::trace_module(module, signature, initialise, seed);
+    std::vector<tensor::PinRule> pins = pins_of(module);
+    return ModuleModel{trace::trace_module(module, signature, initialise, seed), std::move(pins)};
   };
   Model model;
   model.impl_ = std::move(impl);

@@ -29,7 +29,8 @@ void launch_into(PoolChannel& channel) {
 
 class Worker {
  public:
-  Worker(PoolChannel& channel, double timeout_s) : channel_(channel), world_(World::from_environment(timeout_s)) {}
+  Worker(PoolChannel& channel, double timeout_s, const std::string& transport)
+      : channel_(channel), world_(World::from_environment(timeout_s, transport)) {}
 
   void serve(const Json& start) {
     const std::string path = start.at("model");
@@ -192,17 +193,18 @@ class Worker {
 
 }  // namespace
 
-int run_pool_worker(const std::string& address, int ranks, double timeout_s) {
+int run_pool_worker(const std::string& address, int ranks, double timeout_s, const std::string& transport) {
   PoolChannel channel = PoolChannel::connect(address);
   if (ranks > 0) {
     channel.send({{"rank", -1}});
     launch_into(channel);
     comm::LaunchOptions options;
     options.nproc = ranks;
-    options.program = {"/proc/self/exe", "worker", "--pool", address, "--timeout", std::to_string(timeout_s)};
+    options.program = {"/proc/self/exe",          "worker",      "--pool", address, "--timeout",
+                       std::to_string(timeout_s), "--transport", transport};
     return comm::launch(options);
   }
-  Worker worker(channel, timeout_s);
+  Worker worker(channel, timeout_s, transport);
   channel.send({{"rank", std::stoi(std::getenv("RANK"))}});
   const std::optional<PoolMessage> start = channel.receive();
   if (start) {

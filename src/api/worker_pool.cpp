@@ -22,6 +22,7 @@
 #include "comm/failure.h"
 #include "generate/request.h"
 #include "shardpipe/artefact.h"
+#include "shardpipe/world.h"
 
 namespace shardpipe {
 namespace {
@@ -67,10 +68,11 @@ Error parse_error(const std::string& line) {
 /// The processes of a pool and the thread that starts and watches them: the kernel ends them with it.
 class Workers {
  public:
-  Workers(const std::string& program, int ranks, double timeout_s) : ranks_(static_cast<size_t>(ranks)) {
+  Workers(const std::string& program, int ranks, double timeout_s, const std::string& transport)
+      : ranks_(static_cast<size_t>(ranks)) {
     address_ = "shardpipe-pool-" + comm::unique_author();
     listening_ = PoolChannel::listen(address_);
-    thread_ = std::thread([this, program, timeout_s] { watch(program, timeout_s); });
+    thread_ = std::thread([=, this] { watch(program, timeout_s, transport); });
     std::unique_lock lock(mutex_);
     const bool met = changed_.wait_for(lock, Seconds(timeout_s), [&] {
       return ended_ ||
@@ -123,7 +125,7 @@ class Workers {
   }
 
   // Starts the launcher of the ranks, takes their calls, and reads what they print until all have ended.
-  void watch(const std::string& program, double timeout_s) {
+  void watch(const std::string& program, double timeout_s, const std::string& transport) {
     PoolChannel output;
     try {
       sigset_t none;
@@ -131,7 +133,7 @@ class Workers {
       const pid_t process = comm::start_process(
           program,
           {program, "worker", "--pool", address_, "--ranks", std::to_string(ranks_.size()), "--timeout",
-           std::to_string(timeout_s)},
+           std::to_string(timeout_s), "--transport", transport},
           comm::environment_with({}), none);
       {
         const std::scoped_lock lock(mutex_);
@@ -239,6 +241,7 @@ struct WorkerPool::Impl {
     if (!(options.timeout_s > 0)) {
       throw_usage("WorkerPoolOptions::timeout_s is {} s, must be above 0", options.timeout_s);
     }
+    check_transport(options.transport);
     const LayoutOptions layout = is_artefact(model) ? read_artefact(model).layout : options.plan.layout;
     ranks = layout.pp * layout.dp * layout.tp;
     start();
@@ -248,7 +251,7 @@ struct WorkerPool::Impl {
     workers.reset();
     prepared.reset();
     broken.reset();
-    workers = std::make_unique<Workers>(program_path(options.program), ranks, options.timeout_s);
+    workers = std::make_unique<Workers>(program_path(options.program), ranks, options.timeout_s, options.transport);
     const Json head = {
         {"model", model.string()},
         {"dtype", options.dtype},

@@ -84,7 +84,7 @@ partition::CutPoints cut_balanced(const Plan& plan, const partition::Costs& cost
   if (plan.layout.virtual_stages == 1) {
     return partition::cut_balanced(plan.graph, plan.num_stages(), costs, limit);
   }
-  const partition::CutPoints points = partition::cut_balanced(plan.graph, plan.num_stages(), costs);
+  partition::CutPoints points = partition::cut_balanced(plan.graph, plan.num_stages(), costs);
   for (const std::vector<int>& stages : plan.stages_by_rank()) {
     if (limit > 0 && partition::held_bytes(plan.graph, points, stages) > limit) {
       // The stages of a rank share its limit: an equal part each is enough, if more than is needed.
@@ -111,7 +111,7 @@ partition::CutPoints cut_points(const Plan& plan, const PlanOptions& options, co
     return cut_balanced(plan, costs ? costs(plan) : partition::cost_model(graph));
   }
   if (layout.split.starts_with(kThreshold)) {
-    const partition::CutPoints points =
+    partition::CutPoints points =
         partition::cut_threshold(graph, parse_bytes(layout.split.substr(kThreshold.size()), "--split threshold"));
     if (static_cast<int>(points.size()) + 1 != stages) {
       throw Error(
@@ -181,9 +181,12 @@ void check_width(const graph::Graph& graph, int parts) {
 }
 
 // Divides the plan's graph over the axis tp.
-void divide(Plan& plan, bool gradients) {
+void divide(Plan& plan, bool gradients, std::vector<tensor::PinRule> pins) {
   check_width(plan.graph, plan.layout.tp);
-  tensor::Sharded sharded = tensor::shard(plan.graph, {plan.layout.tp, gradients, pin_rules(plan.layout)});
+  for (tensor::PinRule& rule : pin_rules(plan.layout)) {
+    pins.push_back(std::move(rule));  // the last that matches counts
+  }
+  tensor::Sharded sharded = tensor::shard(plan.graph, {plan.layout.tp, gradients, std::move(pins)});
   if (sharded.shards.empty()) {
     log_warning("--tp {}: nothing is divided, every rank of tp computes all of its stage", plan.layout.tp);
   }
@@ -374,7 +377,7 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
   plan.graph = model.graph;
   plan.scalars = describe_scalars(plan.graph);
   if (plan.layout.tp > 1) {
-    divide(plan, options.gradients);
+    divide(plan, options.gradients, model.pins);
   }
   if (is_file(plan.layout.schedule)) {
     plan.schedule_csv = read_file(plan.layout.schedule);

@@ -37,6 +37,7 @@ struct ModelDescription {
   std::vector<std::string> checkpoints;  ///< absolute paths that checkpoint::Checkpoint::open opens on every rank
   std::map<std::string, WeightSource> weights;  ///< by parameter, buffer or shared state without content of its own
   std::set<std::string> frozen;                 ///< parameters that have no gradient
+  std::vector<tensor::PinRule> pins;            ///< how it wants to be divided; the layout's come before
 };
 
 /// What every rank holds and does. Made by rank 0, broadcast, and the same bytes on every rank.

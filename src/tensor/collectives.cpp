@@ -2,6 +2,7 @@
 
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -150,6 +151,11 @@ at::Tensor embedding_part(
     at::IntArrayRef units,
     int64_t padding_idx,
     std::string_view axis) {
+  if (weight.size(0) == 0) {
+    std::vector<int64_t> sizes = indices.sizes().vec();
+    sizes.push_back(weight.size(1));
+    return at::zeros(sizes, weight.options().requires_grad(false));
+  }
   const int64_t first = Shard{0, {rows}, units.vec()}.begin(rows, axis_group(axis).part());
   const at::Tensor local = indices - first;
   const at::Tensor elsewhere = local.lt(0).logical_or_(local.ge(weight.size(0)));

@@ -3,6 +3,8 @@
 #include <ATen/Functions.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <limits>
+
 #include "tensor/collectives.h"
 #include "tensor/placement.h"
 
@@ -29,7 +31,14 @@ struct CrossEntropyPart : Function<CrossEntropyPart> {
     AxisGroup& group = axis_group(axis);
     const int64_t dim = shard.dim;
     const at::ScalarType dtype = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-    const at::Tensor logits = x.to(dtype);
+    // A part without classes has one that nothing falls into.
+    const bool empty = x.size(dim) == 0;
+    at::Tensor logits = x.to(dtype);
+    if (empty) {
+      std::vector<int64_t> one = x.sizes().vec();
+      one[static_cast<size_t>(dim)] = 1;
+      logits = at::full(one, -std::numeric_limits<double>::infinity(), logits.options());
+    }
 
     std::vector<int64_t> sizes = logits.sizes().vec();
     sizes.erase(sizes.begin() + dim);
@@ -44,7 +53,7 @@ struct CrossEntropyPart : Function<CrossEntropyPart> {
     // The target's logit is one part's; the others add zero.
     const at::Tensor local = target - shard.begin(shard.blocks[0], group.part());
     const at::Tensor ignored = target.eq(ignore_index);
-    const at::Tensor elsewhere = local.lt(0).logical_or_(local.ge(logits.size(dim))).logical_or_(ignored);
+    const at::Tensor elsewhere = local.lt(0).logical_or_(local.ge(x.size(dim))).logical_or_(ignored);
     const at::Tensor row = local.masked_fill(elsewhere, 0).unsqueeze(dim);
     at::Tensor sums =
         at::stack({exponentials.sum(dim), shifted.gather(dim, row).squeeze(dim).masked_fill(elsewhere, 0)});
@@ -62,7 +71,7 @@ struct CrossEntropyPart : Function<CrossEntropyPart> {
     const at::Tensor softmax = exponentials / sums[0].unsqueeze(dim);
     context->save_for_backward({softmax, row, elsewhere, ignored, scale});
     context->saved_data["dim"] = dim;
-    context->saved_data["reduction"] = reduction;
+    context->saved_data["empty"] = empty;
     context->saved_data["dtype"] = static_cast<int64_t>(x.scalar_type());
     return loss.to(x.scalar_type());
   }
@@ -78,6 +87,9 @@ struct CrossEntropyPart : Function<CrossEntropyPart> {
     const at::Tensor given = gradients[0].to(gradient.scalar_type()) * saved[4];
     gradient.mul_(given.dim() == 0 ? given : given.unsqueeze(dim));
     const auto dtype = static_cast<at::ScalarType>(context->saved_data["dtype"].toInt());
+    if (context->saved_data["empty"].toBool()) {
+      gradient = gradient.narrow(dim, 0, 0);
+    }
     return {gradient.to(dtype), {}, {}, {}, {}, {}};
   }
 };

@@ -37,7 +37,7 @@ class Pinner {
           pin(static_cast<ValueId>(id), rule);
         }
       }
-      if (!found) {
+      if (!found && !rule.wish) {
         throw Error(
             ErrorCode::usage, fmt::format("--tp-plan: \"{}\" matches no parameter of the model", rule.pattern),
             "`shardpipe plan --json` lists them");
@@ -81,8 +81,11 @@ class Pinner {
     }
     set(id, dim, rule);
     for (const Use& use : uses) {
+      const ValueId result = graph_.nodes[use.node].results[0];
       if (rule.gather_output) {
-        pins_.made_whole.insert(graph_.nodes[use.node].results[0]);
+        pins_.made_whole.insert(result);
+      } else {
+        pins_.made_whole.erase(result);  // of an earlier rule
       }
     }
   }
@@ -90,7 +93,11 @@ class Pinner {
   void set(ValueId id, int dim, const PinRule& rule) {
     const Value& value = graph_.values[static_cast<size_t>(id)];
     const graph::Size& size = (*value.shape)[static_cast<size_t>(dim)];
-    if (!size.is_constant() || size.constant() < options_.parts) {
+    const bool enough = size.is_constant() && size.constant() / rule.unit >= options_.parts;
+    if (!enough && rule.wish) {
+      return;
+    }
+    if (!enough) {
       throw Error(
           ErrorCode::usage,
           fmt::format(
@@ -98,7 +105,7 @@ class Pinner {
               value.name, size.str(), options_.parts),
           "use \"replicate\", or a smaller --tp");
     }
-    pins_.dims[id] = dim;
+    pins_.dims[id] = {dim, rule.unit};
   }
 
   std::vector<Use> uses_of(ValueId id) const {

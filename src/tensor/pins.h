@@ -11,9 +11,13 @@ namespace shardpipe::tensor {
 
 /// What a user's plan comes to.
 struct PinnedTensors {
-  std::map<graph::ValueId, int> dims;   ///< dimension to divide, by parameter
-  std::set<graph::ValueId> whole;       ///< parameters to keep whole
-  std::set<graph::ValueId> made_whole;  ///< results to make whole where they are computed
+  struct Divided {
+    int dim = 0;
+    int64_t unit = 1;  ///< PinRule's
+  };
+  std::map<graph::ValueId, Divided> dims;  ///< by parameter
+  std::set<graph::ValueId> whole;          ///< parameters to keep whole
+  std::set<graph::ValueId> made_whole;     ///< results to make whole where they are computed
 };
 
 /// Whether a module path, or the name of a parameter in it, matches a pattern; `*` stands for what is between two

@@ -138,9 +138,10 @@ class Chooser {
       taken_[id] = {};
       choice.replicated[values_[static_cast<size_t>(id)].name] = "the plan given keeps it whole";
     }
-    for (const auto& [id, dim] : pins.dims) {
+    for (const auto& [id, pin] : pins.dims) {
+      const int dim = pin.dim;
       const int64_t size = (*values_[static_cast<size_t>(id)].shape)[static_cast<size_t>(dim)].constant();
-      Shard shard = {dim, {size}, spread(size, options_.parts)};
+      Shard shard = {dim, {size}, spread(size / pin.unit, options_.parts)};
       for (const Candidate& candidate : candidates) {
         const auto at = candidate.members.members.find(id);
         const std::vector<int64_t> units = units_of(candidate.members);

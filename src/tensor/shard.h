@@ -19,6 +19,8 @@ struct PinRule {
   Pin pin = Pin::replicate;
   bool gather_output = false;     ///< of colwise: the result is made whole
   bool input_is_parallel = true;  ///< of rowwise: false: the input is whole, and its piece is taken
+  int64_t unit = 1;               ///< elements that stay together where the graph does not say
+  bool wish = false;  ///< of the model, not its user's: passed over where nothing matches, or there are too few units
 };
 
 struct ShardOptions {

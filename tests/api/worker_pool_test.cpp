@@ -181,8 +181,7 @@ TEST(WorkerPool, KeepsStateAndSaysWhoDied) {
   expect_kept(pool);
 }
 
-TEST(WorkerPool, GeneratesLikeAnEngineAndEndsItsProcesses) {
-  const test::ModelFolder folder;
+void write_llama(const test::ModelFolder& folder) {
   Json json = test::llama_json();
   json["num_hidden_layers"] = 2;
   folder.write("config.json", json.dump());
@@ -207,6 +206,11 @@ TEST(WorkerPool, GeneratesLikeAnEngineAndEndsItsProcesses) {
     }
   }
   write_tensors(folder.path() / "model.safetensors", weights);
+}
+
+TEST(WorkerPool, GeneratesLikeAnEngineAndEndsItsProcesses) {
+  const test::ModelFolder folder;
+  write_llama(folder);
   const std::vector<std::vector<int64_t>> prompts = {{5, 6, 7}, {11}, {90, 3, 55, 20, 17}};
   GenerateOptions options;
   options.max_new_tokens = 9;
@@ -247,6 +251,45 @@ TEST(WorkerPool, GeneratesLikeAnEngineAndEndsItsProcesses) {
   world.finish();
 }
 
+// Ranks that share matrices, replicas, and both with a pipeline, however they talk.
+TEST(WorkerPool, AnswersInEveryLayout) {
+  const test::ModelFolder folder;
+  write_llama(folder);
+  const std::vector<std::vector<int64_t>> prompts = {{5, 6, 7}, {11}, {90, 3, 55, 20, 17}};
+  GenerateOptions options;
+  options.max_new_tokens = 5;
+  torch::manual_seed(4);
+  const at::Tensor ids = torch::randint(101, {3, 6}, at::kLong);
+  World world = World::from_environment();
+  Engine engine(make_plan(Model::from_folder(folder.path()), world, options_of(1)), world);
+  const GenerateResult expected = generate(engine, prompts, options);
+  PlanOptions forward = options_of(1);
+  forward.program = ModelProgram::forward;
+  Engine whole(make_plan(Model::from_folder(folder.path()), world, forward), world);
+  const at::Tensor logits = whole.run({{"input_ids", ids}}).outputs.at(0).second;
+
+  for (const auto& [pp, dp, tp, transport] :
+       {std::tuple(1, 1, 2, "shm"), {1, 2, 1, "auto"}, {2, 1, 2, "gloo"}, {2, 1, 2, "auto"}}) {
+    SCOPED_TRACE(fmt::format("pp {}, dp {}, tp {}, {}", pp, dp, tp, transport));
+    WorkerPoolOptions pooled = pool_options();
+    pooled.plan = options_of(pp);
+    pooled.plan.layout.dp = dp;
+    pooled.plan.layout.tp = tp;
+    pooled.transport = transport;
+    WorkerPool pool(folder.path(), pooled);
+    EXPECT_EQ(pool.process_ids().size(), static_cast<size_t>(pp * dp * tp));
+    const GenerateResult result = pool.generate(prompts, options);
+    ASSERT_EQ(result.outputs.size(), prompts.size());
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      EXPECT_EQ(result.outputs[i].token_ids, expected.outputs[i].token_ids);
+    }
+    const at::Tensor found = pool.run({{"input_ids", ids}}).outputs.at(0).second;
+    // Sums of 80 float32 in another order, through two layers.
+    EXPECT_LE((found - logits).abs().max().item<double>(), 1e-5 * logits.abs().max().item<double>());
+  }
+  world.finish();
+}
+
 TEST(WorkerPool, EndsWithItsOwner) {
   const test::ModelFolder folder;
   compile(statistics(), {options_of(2)}, folder.path() / "artefact");
@@ -272,6 +315,9 @@ TEST(WorkerPool, Refuses) {
   options = pool_options();
   options.timeout_s = 0;
   expect_error(ErrorCode::usage, "timeout_s is 0 s, must be above 0", [&] { WorkerPool pool(folder.path(), options); });
+  options = pool_options();
+  options.transport = "pigeon";
+  expect_error(ErrorCode::usage, "pigeon", [&] { WorkerPool pool(folder.path(), options); });
   options = pool_options();
   options.plan.split = [](const std::vector<std::string>&, int) { return std::vector<std::string>(); };
   expect_error(ErrorCode::usage, "cannot call a split function", [&] { WorkerPool pool(folder.path(), options); });
