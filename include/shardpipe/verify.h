@@ -42,7 +42,8 @@ struct Verification {
 ///
 /// With tp above 1 sums are taken in another order, and the bound is derived: rank 0 runs the uncut program twice, the
 /// second time with every parameter element wrong by about the rounding of the sums that it is used in; a value may
-/// differ by 8 times what that moves it by. `reference` is needed then, and may not be an artefact: throws Error(usage).
+/// differ by 8 times what that moves it by. `reference` is needed then, and may not be an artefact: throws
+/// Error(usage).
 SHARDPIPE_API Verification
 verify(Engine& engine, const NamedTensors& inputs, const RunOptions& options = {}, const Model* reference = nullptr);
 

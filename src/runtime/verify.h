@@ -38,7 +38,6 @@ at::Tensor perturbed(const at::Tensor& tensor, uint64_t seed);
 /// roundings says their size, not the largest of them.
 constexpr double kRoundings = 8;
 
-
 /// Runs a batch as run_batch does, and then on rank 0, alone, the whole program of the plan without cuts: one executor,
 /// microbatch after microbatch. By stage, on rank 0; nothing elsewhere. Stages and replicas only move data, so that no
 /// difference is right, whatever its size (docs/design.md, numbers). With tp above 1 sums are taken in pieces: what may
