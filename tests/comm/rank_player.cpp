@@ -199,7 +199,7 @@ void groups(World& world, const Arguments& arguments) {
   const mesh::Mesh mesh(std::stoi(arguments.at(0)), std::stoi(arguments.at(1)), std::stoi(arguments.at(2)));
   world.create_groups(mesh);
   for (const mesh::Axis axis : mesh::kAxes) {
-    Transport group = world.transport(axis);
+    const Transport& group = world.transport(axis);
     if (group.ranks() != mesh.group(world.rank(), axis)) {
       throw_internal("group {} has other ranks than the mesh", to_string(axis));
     }
