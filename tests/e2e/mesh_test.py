@@ -109,7 +109,8 @@ class Run(ExportedTest):
         for name in self.MODELS:
             # What these compute for a row depends on the rows that run with it: they are not cut.
             alone = name in ("toy", "cond")
-            for pp, tp, dp in ((1, 2, 1), (1, 3, 1)) if alone else ((1, 2, 1), (1, 3, 1), (2, 2, 2)):
+            wider = ((1, 4, 1), (1, 6, 1)) if cli.SCALE > 1 else ()
+            for pp, tp, dp in ((1, 2, 1), (1, 3, 1), *wider, *(() if alone else ((2, 2, 2),))):
                 with self.subTest(model=name, pp=pp, tp=tp, dp=dp):
                     self.expect_answer(name, pp, tp, dp)
 

@@ -45,7 +45,9 @@ class Verify(ExportedTest):
         if stages is not None:
             self.assertEqual([s["stage"] for s in report["stages"]], list(range(stages)))
             for stage in report["stages"]:
-                self.assertTrue(stage["equal"] and stage["values"] and stage["largest_difference"] == 0 == stage["bound"], stage)
+                # More stages than operators that use weights: one may have none that others need.
+                self.assertTrue(stage["values"] or not stage["first_module"], stage)
+                self.assertTrue(stage["equal"] and stage["largest_difference"] == 0 == stage["bound"], stage)
         return report
 
     def test_exports(self):
