@@ -70,6 +70,9 @@ void compare(const Family& family, hf::Program program, int parts, bool gradient
   SCOPED_TRACE(fmt::format("{} {} parts", family.name, parts));
   const graph::Graph graph = trace(family, program);
   const tensor::Sharded sharded = test::expect_same(graph, dimensions_of(graph), parts, gradients);
+  if (parts > 4) {
+    return;  // More than most families' heads: attention is whole, or its heads are gathered.
+  }
   EXPECT_LE(test::count(sharded, "all_reduce", false), family.reductions + family.embeddings);
   EXPECT_GE(test::count(sharded, "all_reduce", false), family.reductions);
   EXPECT_LE(test::count(sharded, "all_gather", false), 1);
@@ -82,7 +85,7 @@ void compare(const Family& family, hf::Program program, int parts, bool gradient
 TEST(Families, ForwardAndBackward) {
   kernels::register_operators();
   for (const Family& family : kFamilies) {
-    for (const int parts : {2, 3, 4}) {
+    for (const int parts : {2, 3, 4, 6}) {
       compare(family, hf::Program::forward, parts, true);
     }
   }
@@ -91,7 +94,7 @@ TEST(Families, ForwardAndBackward) {
 TEST(Families, Generation) {
   for (const Family& family : kFamilies) {
     if (std::string(family.name) != "bert") {
-      for (const int parts : {2, 3, 4}) {
+      for (const int parts : {2, 3, 4, 6}) {
         compare(family, hf::Program::generation, parts, false);
       }
     }
