@@ -54,8 +54,8 @@ double difference(const c10::IValue& actual, const c10::IValue& expected) {
            : actual.isNone() == expected.isNone() ? 0
                                                   : kNoNumber;
   }
-  const at::Tensor a = actual.toTensor();
-  const at::Tensor b = expected.toTensor();
+  const at::Tensor& a = actual.toTensor();
+  const at::Tensor& b = expected.toTensor();
   if (a.defined() != b.defined()) {
     return kNoNumber;
   }
@@ -189,7 +189,8 @@ at::Tensor perturbed(const at::Tensor& tensor, uint64_t seed) {
   };
   const at::ScalarType type = tensor.scalar_type();
   const auto wide = type == at::kDouble ? at::kDouble : at::kFloat;
-  const double length = tensor.dim() < 2 ? 1 : static_cast<double>(tensor.numel() / tensor.size(0));
+  const int64_t elements = tensor.dim() < 2 ? 1 : tensor.numel() / tensor.size(0);
+  const auto length = static_cast<double>(elements);
   const double size = std::max(eps(type), std::sqrt(length) * eps(wide) / 2);
   at::Tensor factor = at::empty(tensor.sizes(), tensor.options().dtype(wide));
   factor.bernoulli_(0.5, at::make_generator<at::CPUGeneratorImpl>(seed)).mul_(2 * size).add_(1 - size);

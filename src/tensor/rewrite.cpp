@@ -11,7 +11,6 @@
 namespace shardpipe::tensor {
 namespace {
 
-using graph::Argument;
 using graph::Graph;
 using graph::Node;
 using graph::Value;
