@@ -150,11 +150,8 @@ at::Tensor VocabParallelEmbeddingImpl::forward(const at::Tensor& ids) {
   if (parts() == 1) {
     return at::embedding(weight, ids, padding);
   }
-  static const auto op =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("shardpipe::embedding_part", "")
-          .typed<at::Tensor(
-              const at::Tensor&, const at::Tensor&, int64_t, at::IntArrayRef, int64_t, std::string_view)>();
+  static const auto op = find_operator<const at::Tensor&, int64_t, at::IntArrayRef, int64_t, std::string_view>(
+      "shardpipe::embedding_part");
   return reduce(
       op.call(weight, ids, options.num_embeddings(), LayerAccess::units(*this), padding, LayerAccess::axis(*this)));
 }

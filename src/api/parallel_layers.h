@@ -1,6 +1,8 @@
 #pragma once
 
 // What stands behind include/shardpipe/parallel_layers.h.
+#include <ATen/core/dispatch/Dispatcher.h>
+
 #include <atomic>
 #include <map>
 #include <memory>
@@ -24,6 +26,12 @@ struct TensorParallel::Impl {
   std::atomic<bool> open = true;
   std::unique_ptr<tensor::AxisScope> scope;
 };
+
+/// One of the operators that register_collectives() makes. `Args`: after its tensor.
+template <typename... Args>
+auto find_operator(const char* name) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<at::Tensor(const at::Tensor&, Args...)>();
+}
 
 struct LayerAccess {
   static std::string axis(const ParallelLayer& layer) { return layer.axis(); }

@@ -6,6 +6,7 @@
 #include "api/impl.h"
 #include "api/parallel_layers.h"
 #include "base/error.h"
+#include "plan/pin_rule.h"
 #include "tensor/placement.h"
 
 namespace shardpipe {
@@ -31,20 +32,6 @@ comm::Group group_of(comm::World& world, int parts) {
   return parts == 1 ? comm::Group() : world.group(ranks);
 }
 
-tensor::Pin pin_of(TensorPin::Style style) {
-  switch (style) {
-    case TensorPin::Style::colwise:
-      return tensor::Pin::colwise;
-    case TensorPin::Style::rowwise:
-      return tensor::Pin::rowwise;
-    case TensorPin::Style::vocab:
-      return tensor::Pin::vocab;
-    case TensorPin::Style::replicate:
-      break;
-  }
-  return tensor::Pin::replicate;
-}
-
 template <typename F>
 void for_each_layer(const torch::nn::Module& module, F f) {
   // A holder of the module itself cannot be had from a reference.
@@ -56,11 +43,6 @@ void for_each_layer(const torch::nn::Module& module, F f) {
       f(child.key(), *layer);
     }
   }
-}
-
-template <typename... Args>
-auto find_operator(const char* name) {
-  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<at::Tensor(const at::Tensor&, Args...)>();
 }
 
 }  // namespace
@@ -208,9 +190,9 @@ std::vector<tensor::PinRule> find_layer_pins(const torch::nn::Module& module) {
               layer.parts()),
           "make the module where no TensorParallel lives");
     }
-    const TensorPin pin = layer.pin();
-    rules.push_back(
-        {path.empty() ? "*" : path, pin_of(pin.style), pin.gather_output, pin.input_is_parallel, layer.unit(), true});
+    tensor::PinRule& rule = rules.emplace_back(plan::pin_rule(path.empty() ? "*" : path, layer.pin()));
+    rule.unit = layer.unit();
+    rule.wish = true;
   });
   return rules;
 }

@@ -224,6 +224,11 @@ Verification verify(
     const GenerateOptions& options,
     const Model* reference) {
   Engine::Impl& impl = engine.impl();
+  const bool divided = impl.engine.plan().layout.tp > 1;
+  plan::Plan whole;
+  if (impl.engine.is_first()) {
+    whole = divided ? undivided(impl.engine.plan(), reference, ModelProgram::generation) : uncut(impl.engine.plan());
+  }
   GenerateOptions compared = options;
   compared.logprobs = true;
   const GenerateResult actual = generate(engine, prompts, compared);
@@ -232,9 +237,6 @@ Verification verify(
     return found;
   }
   const comm::ActionScope action(impl.engine.monitor(), "verify");
-  const bool divided = impl.engine.plan().layout.tp > 1;
-  plan::Plan whole =
-      divided ? undivided(impl.engine.plan(), reference, ModelProgram::generation) : uncut(impl.engine.plan());
   runtime::TensorSource tensors = impl.tensors;
   if (divided) {
     tensors = reference->impl().tensors();

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "graph/verify.h"
 #include "kernels/fuse.h"
+#include "plan/pin_rule.h"
 #include "schedule/builders.h"
 #include "schedule/select.h"
 #include "schedule/validate.h"
@@ -139,28 +140,6 @@ void explain_stages(const LayoutOptions& layout, F f) {
   }
 }
 
-std::vector<tensor::PinRule> pin_rules(const LayoutOptions& layout) {
-  std::vector<tensor::PinRule> rules;
-  for (const auto& [pattern, pin] : layout.tp_plan) {
-    tensor::PinRule rule{pattern, tensor::Pin::replicate, pin.gather_output, pin.input_is_parallel};
-    switch (pin.style) {
-      case TensorPin::Style::colwise:
-        rule.pin = tensor::Pin::colwise;
-        break;
-      case TensorPin::Style::rowwise:
-        rule.pin = tensor::Pin::rowwise;
-        break;
-      case TensorPin::Style::replicate:
-        break;
-      case TensorPin::Style::vocab:
-        rule.pin = tensor::Pin::vocab;
-        break;
-    }
-    rules.push_back(std::move(rule));
-  }
-  return rules;
-}
-
 // Nothing can be divided into more parts than it has elements in a row.
 void check_width(const graph::Graph& graph, int parts) {
   int64_t widest = 0;
@@ -183,8 +162,8 @@ void check_width(const graph::Graph& graph, int parts) {
 // Divides the plan's graph over the axis tp.
 void divide(Plan& plan, bool gradients, std::vector<tensor::PinRule> pins) {
   check_width(plan.graph, plan.layout.tp);
-  for (tensor::PinRule& rule : pin_rules(plan.layout)) {
-    pins.push_back(std::move(rule));  // the last that matches counts
+  for (const auto& [pattern, pin] : plan.layout.tp_plan) {
+    pins.push_back(pin_rule(pattern, pin));  // the last that matches counts
   }
   tensor::Sharded sharded = tensor::shard(plan.graph, {plan.layout.tp, gradients, std::move(pins)});
   if (sharded.shards.empty()) {

@@ -77,13 +77,7 @@ def tensor_names(path):
         return [name for name in file.keys() if not name.startswith("__gap.")]
 
 
-class Scratch(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        temporary = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(temporary.cleanup)
-        cls.root = pathlib.Path(temporary.name)
-
+class Scratch(cli.ScratchTest):
     def refused(self, status, text, command, model, *arguments, env=None):
         got, out, err, _ = cli.run(command, "--model", model, *arguments, env=env)
         lines = [line for line in err.splitlines() if line]

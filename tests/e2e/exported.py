@@ -3,8 +3,6 @@
 import copy
 import json
 import pathlib
-import tempfile
-import unittest
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,14 +20,12 @@ def flatten(value, path=""):
     return {path: value if torch.is_tensor(value) else torch.tensor(value)}
 
 
-class ExportedTest(unittest.TestCase):
+class ExportedTest(cli.ScratchTest):
     MODELS = ()
 
     @classmethod
     def setUpClass(cls):
-        temporary = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(temporary.cleanup)
-        cls.root = pathlib.Path(temporary.name)
+        super().setUpClass()
         cls.cases, cls.programs, cls.answers = {}, {}, {}
         for name in cls.MODELS:
             cls.export(name, exported_models.make(name))

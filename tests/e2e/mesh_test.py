@@ -219,14 +219,12 @@ class Shares(unittest.TestCase):
                         self.assertLessEqual(max(parts) * tp, 1.05 * whole)
 
 
-class Artefact(unittest.TestCase):
+class Artefact(cli.ScratchTest):
     """A tiny llama of 9 query and 3 key heads, compiled for a mesh."""
 
     @classmethod
     def setUpClass(cls):
-        temporary = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(temporary.cleanup)
-        cls.root = pathlib.Path(temporary.name)
+        super().setUpClass()
         torch.manual_seed(3)
         config = transformers.LlamaConfig(
             vocab_size=640, hidden_size=288, intermediate_size=768, num_hidden_layers=4, num_attention_heads=9,

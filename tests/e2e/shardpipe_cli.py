@@ -4,7 +4,9 @@ import json
 import os
 import pathlib
 import subprocess
+import tempfile
 import time
+import unittest
 
 PROGRAM = os.environ["SHARDPIPE_PROGRAM"]
 DEMO_MODEL = pathlib.Path(os.environ["SHARDPIPE_DEMO_MODEL"])
@@ -44,6 +46,16 @@ def generate(model, *arguments, **options):
 
 def token_ids(answer):
     return [output["token_ids"] for output in answer["outputs"]]
+
+
+class ScratchTest(unittest.TestCase):
+    """Tests that share a folder, `root`, which goes with them."""
+
+    @classmethod
+    def setUpClass(cls):
+        temporary = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(temporary.cleanup)
+        cls.root = pathlib.Path(temporary.name)
 
 
 def processes_of(marker):

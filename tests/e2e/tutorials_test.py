@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import shutil
-import tempfile
 import unittest
 
 import torch
@@ -19,13 +18,7 @@ import shardpipe_cli as cli
 PROGRAM = os.environ["SHARDPIPE_NEURONX_EXAMPLE"]
 
 
-class Scratch(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        temporary = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(temporary.cleanup)
-        cls.root = pathlib.Path(temporary.name)
-
+class Scratch(cli.ScratchTest):
     def logits(self):
         return load_file(self.root / "out.safetensors")["logits"]
 
