@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: build demo test soak bench format lint install clean help
+.PHONY: build demo test gpu-test soak bench format lint install clean help
 
 # Also taken from the environment; see the scripts' first lines.
 export VENV TORCH_DIR TORCH_INDEX_URL SYSTEM_PACKAGES PRESET JOBS
@@ -28,6 +28,11 @@ test: ## builds everything and runs the tests (TESTS=REGEX for some)
 	@tools/setup.sh build python model sentences browser hosts fuzz
 	@tools/build.sh
 	@tools/test.sh $(if $(TESTS),-R '$(TESTS)')
+
+gpu-test: ## the checks that need GPUs, two of them for some, and a LibTorch with CUDA
+	@tools/setup.sh build python model
+	@tools/build.sh bin/shardpipe api_layers_player comm_gpu_check
+	@tools/test.sh -C gpu -L gpu
 
 soak: ## the fuzz, property and fault tests, 20 times as long
 	@tools/setup.sh build python model sentences browser hosts fuzz
@@ -56,4 +61,4 @@ clean: ## removes what was built; keeps .venv and models
 
 help: ## this list
 	@echo "make TARGET [VENV=DIR] [TORCH_DIR=DIR] [TORCH_INDEX_URL=URL] [JOBS=N] [PRESET=release|debug|asan|tsan]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' Makefile

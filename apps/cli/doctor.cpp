@@ -21,6 +21,8 @@ Action add_doctor(CLI::App& app) {
       out["simd"] = info.simd;
       out["transports"] = info.transports;
       out["cuda"] = info.cuda;
+      out["nccl"] = info.nccl;
+      out["gpus"] = info.gpus;
       out["families"] = info.families;
       fmt::print("{}\n", out.dump(2));
       return 0;
@@ -28,7 +30,8 @@ Action add_doctor(CLI::App& app) {
     fmt::print(
         "shardpipe   {}\nLibTorch    {}\ncores       {}\nSIMD        {}\n", info.version, info.torch,
         std::thread::hardware_concurrency(), info.simd);
-    fmt::print("CUDA        {}\n", info.cuda ? "compiled in" : "not compiled in");
+    const std::string gpus = fmt::format("{} NCCL, GPUs: {}", info.nccl ? "with" : "without", info.gpus);
+    fmt::print("CUDA        {}\n", info.cuda ? gpus : "not compiled in");
     const auto line = [](const char* name, const std::vector<std::string>& values) {
       std::string text;
       for (const std::string& value : values) {

@@ -45,12 +45,13 @@ void add_run_options(CLI::App& app, RunOptions& options) {
          "order of the work: fill-drain, 1f1b, interleaved, looped-bfs, zb-h1, zb-v or FILE.csv")
       ->group("Layout");
   app.add_option("--dtype", options.dtype, "float32, bfloat16 or float16 (default: config.json's)")->group("Run");
-  app.add_option("--device", options.device, "cpu")->group("Run");
+  app.add_option("--device", options.plan.device, "cpu, or cuda: one GPU a rank, shared where a host has fewer")
+      ->group("Run");
   app.add_option("--threads", options.plan.threads, "threads a rank (default: cores / local ranks)")
       ->group("Run")
       ->check(CLI::PositiveNumber);
   app.add_option("--kernels", options.plan.kernels, "auto, or reference: PyTorch's own operators")->group("Run");
-  app.add_option("--transport", options.transport, "between ranks: auto (shared memory on one host), gloo or shm")
+  app.add_option("--transport", options.transport, "between ranks: auto (shared memory on one host), gloo, shm or nccl")
       ->group("Run");
   app.add_option("--timeout", options.timeout_s, "seconds that the ranks may take to meet, and one action may last")
       ->group("Run");
@@ -91,11 +92,13 @@ void take_layout(RunOptions& options) {
   compare("--profile", layout.profile, artefact.layout.profile);
   compare("--cuts", list(layout.cuts), list(artefact.layout.cuts));
   compare("--schedule", layout.schedule, artefact.layout.schedule);
+  compare("--device", options.plan.device, artefact.device);
   compare("--kernels", options.plan.kernels, artefact.kernels);
   compare("--dtype", options.dtype, artefact.dtype);
   const int chunks = layout.chunks;
   const int64_t memory_bytes = layout.memory_bytes;
   layout = artefact.layout;
+  options.plan.device = artefact.device;
   layout.chunks = chunks > 0 ? chunks : layout.chunks;
   layout.memory_bytes = memory_bytes;
 }
@@ -122,10 +125,7 @@ void check(RunOptions& options) {
   if (!options.tp_plan.empty()) {
     options.plan.layout.tp_plan = read_tp_plan(options.tp_plan);
   }
-  if (options.device != "cpu") {
-    throw Error(ErrorCode::usage, fmt::format("--device \"{}\" is not in this version", options.device), "use cpu");
-  }
-  check_transport(options.transport);
+  check_transport(options.transport, options.plan.device);
   if (!(options.timeout_s > 0)) {
     throw_usage("--timeout is {} s, must be above 0", options.timeout_s);
   }
@@ -159,6 +159,7 @@ ModelProgram forward_program(const NamedTensors& inputs) {
 }
 
 bool must_launch(const RunOptions& options) {
+  check_device(options.plan.device);
   const LayoutOptions& layout = options.plan.layout;
   return layout.pp * layout.dp * layout.tp > 1 && !is_rank();
 }

@@ -16,7 +16,6 @@ struct RunOptions {
   std::string model;
   PlanOptions plan;
   std::string dtype;
-  std::string device = "cpu";
   std::string transport = "auto";
   double timeout_s = 300;
   std::string tp_plan;
@@ -44,6 +43,7 @@ Model open_model(const RunOptions& options, const std::string& weights, bool fir
 ModelProgram forward_program(const NamedTensors& inputs);
 
 /// Whether the process must start the ranks itself: the layout has several and nobody started this process as one.
+/// Throws Error(usage) where this host does not have the ranks' device.
 bool must_launch(const RunOptions& options);
 
 /// Starts this program again, once a rank, with the same arguments; returns the exit status.

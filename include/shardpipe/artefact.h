@@ -31,6 +31,7 @@ SHARDPIPE_API void compile(const Model& model, const CompileOptions& options, co
 struct ArtefactInfo {
   LayoutOptions layout;
   std::string dtype;                  ///< "float32", …
+  std::string device;                 ///< PlanOptions::device
   std::string kernels;                ///< PlanOptions::kernels
   int threads = 0;                    ///< PlanOptions::threads
   int64_t file_bytes = 0;             ///< of all files of the artefact but shardpipe.json

@@ -57,6 +57,7 @@ enum class ModelProgram {
 struct PlanOptions {
   LayoutOptions layout;
   int threads = 0;               ///< per rank; 0 = cores / ranks of the host, at least 1
+  std::string device = "cpu";    ///< where the ranks compute: "cpu", or "cuda": one GPU a rank, or shared by several
   std::string kernels = "auto";  ///< "auto", or "reference": PyTorch's own operators everywhere
   SplitFunction split;           ///< overrides layout.split; layout.cuts overrides both
   bool gradients = false;        ///< gradients will be asked for: only operators that have one are used

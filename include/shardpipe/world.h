@@ -15,7 +15,8 @@ class SHARDPIPE_API World {
  public:
   /// The rank that torchrun, Open MPI, Slurm or `shardpipe launch` gave this process; a world of one when none did.
   /// Blocks until all ranks are there. `timeout_s`: longest time to meet, and longest single action later.
-  /// `transport`: how ranks talk: "auto" (shared memory between those of one host, Gloo between others), "gloo", "shm".
+  /// `transport`: how ranks talk: "auto" (shared memory between those of one host, Gloo between others; NCCL between
+  /// GPUs where this build has it and no two ranks share one), "gloo", "shm", "nccl".
   /// Throws Error(usage) for contradicting variables, and for shared memory between ranks that have none; Error(rank)
   /// when the ranks cannot meet.
   static World from_environment(double timeout_s = 300, const std::string& transport = "auto");
@@ -39,8 +40,12 @@ class SHARDPIPE_API World {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Throws Error(usage) for names that are no transport, and for those that this build does not have ("nccl").
-SHARDPIPE_API void check_transport(const std::string& name);
+/// Throws Error(usage) for names that are no transport, for those that this build does not have ("nccl"), and for those
+/// that do not carry what is on the device (PlanOptions::device).
+SHARDPIPE_API void check_transport(const std::string& name, const std::string& device = "cpu");
+
+/// Throws Error(usage) for names that are no device, and where this process has none of them.
+SHARDPIPE_API void check_device(const std::string& device);
 
 /// Starts local processes of a program, one a rank.
 struct LaunchOptions {

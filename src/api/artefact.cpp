@@ -46,6 +46,7 @@ void check_options(const Manifest& manifest, const std::filesystem::path& folder
   compare("--schedule", asked.schedule, none.schedule, there.schedule);
   compare("--cuts", fmt::format("{}", fmt::join(asked.cuts, ",")), "", fmt::format("{}", fmt::join(there.cuts, ",")));
   compare("--profile", asked.profile, false, there.profile);
+  compare("--device", options.device, PlanOptions().device, manifest.device);
   compare("--kernels", options.kernels, PlanOptions().kernels, manifest.kernels);
   if (!asked.tp_plan.empty() && asked.tp_plan != there.tp_plan) {
     throw Error(
@@ -186,7 +187,7 @@ Plan::Impl load_plan(const Model& model, comm::World& ranks, const PlanOptions& 
       loaded.tensors = permuted_tensors(path);
     }
   }
-  ranks.create_groups(loaded.plan.mesh());
+  connect(ranks, loaded.plan);
   return loaded;
 }
 
@@ -264,8 +265,9 @@ void check_artefact(const std::filesystem::path& folder, bool all) {
 
 ArtefactInfo read_artefact(const std::filesystem::path& folder) {
   const Manifest manifest = read_manifest(folder);
-  ArtefactInfo info{manifest.layout,        graph::dtype_name(manifest.dtype), manifest.kernels, manifest.threads, 0,
-                    program_names(manifest)};
+  ArtefactInfo info{
+      manifest.layout,        graph::dtype_name(manifest.dtype), manifest.device, manifest.kernels, manifest.threads, 0,
+      program_names(manifest)};
   for (const Manifest::File& file : manifest.files) {
     info.file_bytes += static_cast<int64_t>(file.size_bytes);
   }

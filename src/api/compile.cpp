@@ -336,6 +336,7 @@ void compile(const Model& model, const CompileOptions& options, const fs::path& 
   manifest.dtype = first.dtype;
   manifest.layout = options.plan.layout;
   manifest.threads = options.plan.threads;
+  manifest.device = options.plan.device;
   manifest.kernels = options.plan.kernels;
   manifest.references = options.references;
 

@@ -61,7 +61,7 @@ Plan make_plan(const Model& model, World& world, const PlanOptions& options, con
     result.impl_ = std::make_shared<Plan::Impl>(
         Plan::Impl{plan::parse(bytes, "the plan of rank 0"), {}, {}, std::move(tensors), {}});
   }
-  ranks.create_groups(result.impl_->plan.mesh());
+  connect(ranks, result.impl_->plan);
   return result;
 }
 

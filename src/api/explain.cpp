@@ -16,6 +16,7 @@
 #include "frontend/hf/inputs.h"
 #include "generate/lanes.h"
 #include "generate/sampler.h"
+#include "graph/device.h"
 #include "kernels/threads_guard.h"
 #include "plan/explain.h"
 #include "plan/profile.h"
@@ -38,7 +39,12 @@ void check_size(const char* what, int64_t value, int64_t lowest) {
   }
 }
 
-void check(const ExplainOptions& options) {
+void check(const ExplainOptions& options, const std::string& device) {
+  if (options.profile && graph::device_type(device) != at::kCPU) {
+    throw Error(
+        ErrorCode::usage, fmt::format("--profile times layers on the CPU, not on --device {}", device),
+        "leave it out: the costs are then the model's");
+  }
   check_size("--batch", options.batch, 0);
   check_size("--prompt-tokens", options.prompt_tokens, 0);
   check_size("--new-tokens", options.new_tokens, 0);
@@ -235,7 +241,7 @@ void check_missing(const std::string& missing, bool profile) {
 
 Explanation explain(
     const Model& model, const PlanOptions& options, const ExplainOptions& explain_options, const NamedTensors& inputs) {
-  check(explain_options);
+  check(explain_options, options.device);
   if (model.impl().artefact) {
     throw Error(
         ErrorCode::usage, fmt::format("{} is an artefact, which is planned", model.folder().string()),

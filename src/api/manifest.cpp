@@ -19,7 +19,7 @@ namespace shardpipe {
 namespace {
 
 constexpr const char* kKind = "artefact";
-constexpr int kVersion = 1;
+constexpr int kVersion = 2;
 constexpr const char* kAgain = "copy the whole folder again, or compile it again";
 constexpr std::pair<ModelProgram, const char*> kPrograms[] = {
     {ModelProgram::generation, "generation"},
@@ -68,6 +68,7 @@ Json to_json(const Manifest& manifest) {
   json["ranks"] = manifest.num_ranks();
   json["layout"] = plan::layout_to_json(manifest.layout);
   json["threads"] = manifest.threads;
+  json["device"] = manifest.device;
   json["kernels"] = manifest.kernels;
   json["programs"] = Json::array();
   for (const Manifest::Program& program : manifest.programs) {
@@ -99,6 +100,7 @@ Manifest from_json(const Json& json, const std::string& where) {
   manifest.dtype = graph::parse_dtype(dtype).value();
   manifest.layout = plan::layout_from_json(json.at("layout"));
   manifest.threads = json.at("threads");
+  manifest.device = json.at("device");
   manifest.kernels = json.at("kernels");
   for (const Json& program : json.at("programs")) {
     manifest.programs.push_back(

@@ -43,6 +43,7 @@ struct Manifest {
   at::ScalarType dtype = at::kFloat;
   LayoutOptions layout;
   int threads = 0;
+  std::string device = "cpu";
   std::string kernels = "auto";
   bool references = false;
   std::vector<Program> programs;

@@ -1,12 +1,14 @@
 #include "api/planning.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <thread>
 
 #include "base/error.h"
 #include "generate/lanes.h"
+#include "graph/device.h"
 #include "plan/profile.h"
 #include "runtime/axis_group.h"
 
@@ -21,6 +23,19 @@ int threads_of_rank(int given, int local_ranks) {
     throw_usage("--threads is {}, must be at least 1", given);
   }
   return given > 0 ? given : std::max(1, num_cores() / local_ranks);
+}
+
+void connect(comm::World& world, const plan::Plan& plan) {
+  const at::Device device = graph::find_device(plan.device, world.local_rank());
+  if (!device.is_cpu()) {
+    c10::impl::VirtualGuardImpl(device.type()).setDevice(device);  // libraries take memory of the current one
+  }
+  world.set_device(device);
+  comm::RankPairs pairs;
+  for (const auto& [from, to] : plan.stage_edges()) {
+    pairs.emplace(plan.rank_of_stage(from), plan.rank_of_stage(to));
+  }
+  world.create_groups(plan.mesh(), pairs);
 }
 
 bool has_caches(const plan::Plan& plan) {

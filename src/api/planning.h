@@ -15,6 +15,10 @@ int num_cores();
 /// Error(usage) for negative numbers.
 int threads_of_rank(int given, int local_ranks);
 
+/// Gives this rank the device that the plan is for, and connects its groups. Collective. Throws Error(usage) where this
+/// host has no such device.
+void connect(comm::World& world, const plan::Plan& plan);
+
 /// Whether the plan's program generates.
 bool has_caches(const plan::Plan& plan);
 

@@ -183,6 +183,7 @@ Json to_json(const PlanOptions& options) {
   return {
       {"layout", plan::layout_to_json(options.layout)},
       {"threads", options.threads},
+      {"device", options.device},
       {"kernels", options.kernels},
       {"verify", options.verify_files}};
 }
@@ -191,6 +192,7 @@ PlanOptions plan_options_from_json(const Json& json) {
   PlanOptions options;
   options.layout = plan::layout_from_json(json.at("layout"));
   options.threads = json.at("threads");
+  options.device = json.at("device");
   options.kernels = json.at("kernels");
   options.verify_files = json.at("verify");
   return options;

@@ -73,6 +73,7 @@ plan::Plan undivided(const plan::Plan& plan, const Model* model, ModelProgram pr
   }
   PlanOptions options;
   options.threads = plan.threads;
+  options.device = plan.device;
   options.kernels = plan.kernels;
   options.program = program;
   return plan::make_plan(model->impl().describe(program), options);
@@ -137,7 +138,9 @@ std::vector<Output> generate_alone(
     const std::vector<std::vector<int64_t>>& prompts,
     const GenerateOptions& options,
     int lanes) {
-  runtime::Engine alone(whole, {0, comm::Transport(), &impl.engine.monitor()}, tensors);
+  runtime::Seat seat{0, comm::Transport(), &impl.engine.monitor()};
+  seat.device = impl.engine.device();
+  runtime::Engine alone(whole, std::move(seat), tensors);
   std::vector<Output> outputs;
   const int replicas = impl.engine.plan().layout.dp;
   for (int replica = 0; replica < replicas; ++replica) {

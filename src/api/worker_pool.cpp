@@ -241,8 +241,11 @@ struct WorkerPool::Impl {
     if (!(options.timeout_s > 0)) {
       throw_usage("WorkerPoolOptions::timeout_s is {} s, must be above 0", options.timeout_s);
     }
-    check_transport(options.transport);
-    const LayoutOptions layout = is_artefact(model) ? read_artefact(model).layout : options.plan.layout;
+    const bool compiled = is_artefact(model);
+    const std::string device = compiled ? read_artefact(model).device : options.plan.device;
+    check_transport(options.transport, device);
+    check_device(device);
+    const LayoutOptions layout = compiled ? read_artefact(model).layout : options.plan.layout;
     ranks = layout.pp * layout.dp * layout.tp;
     start();
   }

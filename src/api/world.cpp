@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "comm/launcher.h"
+#include "graph/device.h"
 
 namespace shardpipe {
 
@@ -45,8 +46,16 @@ void World::finish() {
   impl_->world.finish();
 }
 
-void check_transport(const std::string& name) {
+void check_transport(const std::string& name, const std::string& device) {
+  if (graph::device_type(device) == at::kCPU && name == "nccl") {
+    throw Error(
+        ErrorCode::usage, "--transport nccl carries what is on GPUs, and --device is cpu", "use auto, gloo or shm");
+  }
   comm::transport_choice(name);
+}
+
+void check_device(const std::string& device) {
+  graph::find_device(device, 0);
 }
 
 bool is_rank() {

@@ -25,7 +25,10 @@ TransportChoice transport_choice(const std::string& name) {
     return TransportChoice::shm;
   }
   if (name == "nccl") {
-    throw Error(ErrorCode::usage, "--transport nccl needs CUDA, which is not in this build", "use auto, gloo or shm");
+    if (!has_nccl()) {
+      throw Error(ErrorCode::usage, "--transport nccl needs NCCL, which is not in this build", "use auto, gloo or shm");
+    }
+    return TransportChoice::nccl;
   }
   throw_usage("--transport is \"{}\", must be auto, gloo, shm or nccl", name);
 }
@@ -62,11 +65,27 @@ Connections::Connections(
 
 Connections::~Connections() = default;
 
-const Connection& Connections::get(const std::vector<int>& ranks) {
+int Connections::hindered(const std::vector<int>& ranks) const {
+  const auto found =
+      std::ranges::find_if(ranks, [&](int member) { return !device_.obstacles[static_cast<size_t>(member)].empty(); });
+  return found == ranks.end() ? -1 : *found;
+}
+
+const Connection& Connections::get(const std::vector<int>& ranks, const RankPairs& pairs) {
+  if (choice_ == TransportChoice::nccl && !device_.device.is_cpu() && hindered(ranks) >= 0) {
+    const int rank = hindered(ranks);
+    throw Error(
+        ErrorCode::usage,
+        fmt::format("--transport nccl: rank {} {}", rank, device_.obstacles[static_cast<size_t>(rank)]),
+        "use --transport auto");
+  }
   auto found = connections_.find(ranks);
   if (found == connections_.end()) {
     found = connections_.emplace(ranks, connect(ranks)).first;
-    log_info("rank {}: ranks {} talk over {}", rank_, fmt::join(ranks, ", "), found->second.group.transport());
+    log_info("rank {}: ranks {} talk over {}", rank_, fmt::join(ranks, ", "), found->second.collectives->name());
+  }
+  if (!device_.device.is_cpu()) {
+    connect_devices(ranks, pairs, found->second);
   }
   return found->second;
 }
@@ -76,6 +95,29 @@ bool Connections::on_one_machine(const std::vector<int>& ranks) const {
     return meeting_.places[static_cast<size_t>(member)].machine ==
            meeting_.places[static_cast<size_t>(ranks[0])].machine;
   });
+}
+
+void Connections::connect_devices(const std::vector<int>& ranks, const RankPairs& pairs, Connection& connection) {
+  if (connection.device_pairs && std::ranges::includes(*connection.device_pairs, pairs)) {
+    return;
+  }
+  RankPairs all = connection.device_pairs.value_or(RankPairs());
+  all.insert(pairs.begin(), pairs.end());
+  connection.device_pairs = all;
+  if (choice_ == TransportChoice::gloo || choice_ == TransportChoice::shm || hindered(ranks) >= 0) {
+    log_info("rank {}: ranks {} send what is on devices through host memory", rank_, fmt::join(ranks, ", "));
+    return;
+  }
+  if (connection.device.flush) {
+    connection.device.flush();  // another plan, whose stages talk otherwise
+  }
+  const int index = static_cast<int>(std::ranges::find(ranks, rank_) - ranks.begin());
+  const std::string key =
+      fmt::format("{}/group/{}/devices{}", world_, fmt::join(ranks, "-"), connection.num_device_connections++);
+  connection.device = connect_nccl(
+      store_, key, {ranks, index, device_.device, monitor_, {all.begin(), all.end()}},
+      Transport(connection.messages, ranks, index, kDeviceTags), timeout_);
+  connection.group = Group(connection.collectives, ranks, index, monitor_, connection.device.collectives);
 }
 
 Connection Connections::connect(const std::vector<int>& ranks) {
@@ -88,7 +130,8 @@ Connection Connections::connect(const std::vector<int>& ranks) {
       const ShmGroup::Seat seat{ranks, index, monitor_, enough_cores(meeting_.local_world_size)};
       if (const auto shm = ShmGroup::connect(store_, key, seat, timeout_, why)) {
         connection.messages = connection.shm = std::make_shared<ShmMessages>(shm);
-        connection.group = Group(std::make_shared<ShmCollectives>(shm), ranks, index, monitor_);
+        connection.collectives = std::make_shared<ShmCollectives>(shm);
+        connection.group = Group(connection.collectives, ranks, index, monitor_);
         return connection;
       }
     } else {
@@ -116,14 +159,17 @@ Connection Connections::connect(const std::vector<int>& ranks) {
     gloo_ = std::make_unique<Gloo>(address, *monitor_);
   }
   connection.messages = gloo_->connect(store_, key, ranks, index, timeout_);
-  connection.group = Group(
-      std::make_shared<MessageGroup>(Transport(connection.messages, ranks, index, kGroupTags), "gloo"), ranks, index,
-      monitor_);
+  connection.collectives =
+      std::make_shared<MessageGroup>(Transport(connection.messages, ranks, index, kGroupTags), "gloo");
+  connection.group = Group(connection.collectives, ranks, index, monitor_);
   return connection;
 }
 
 void Connections::flush() {
   for (const auto& [ranks, connection] : connections_) {
+    if (connection.device.flush) {
+      connection.device.flush();
+    }
     if (connection.shm) {
       connection.shm->flush();
     }

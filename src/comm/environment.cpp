@@ -3,6 +3,8 @@
 #include <charconv>
 #include <cstdint>
 #include <cstdlib>
+#include <sstream>
+#include <string>
 #include <string_view>
 
 #include "base/error.h"
@@ -224,6 +226,20 @@ std::string first_host(const std::string& node_list) {
     throw_usage("'{}' is not a Slurm node list: it starts with no host", node_list);
   }
   return host;
+}
+
+std::string device_on_host(int index, const VariableReader& read) {
+  const char* visible = read ? read("CUDA_VISIBLE_DEVICES") : std::getenv("CUDA_VISIBLE_DEVICES");
+  if (visible != nullptr) {
+    std::istringstream list(visible);
+    std::string name;
+    for (int i = 0; std::getline(list, name, ','); ++i) {
+      if (i == index) {
+        return name;
+      }
+    }
+  }
+  return std::to_string(index);
 }
 
 }  // namespace shardpipe::comm

@@ -32,6 +32,10 @@ using VariableReader = std::function<const char*(const char*)>;
 /// Throws Error(usage) naming the variable and its value when one is missing, not a number, or contradicts another.
 std::optional<Environment> environment_from_variables(const VariableReader& read = {});
 
+/// What tells the device with this number in this process from others of the host: CUDA_VISIBLE_DEVICES may have given
+/// each process its own, so that all of them call theirs 0.
+std::string device_on_host(int index, const VariableReader& read = {});
+
 /// The first host of a Slurm node list: "gpu[03-05,9],login" -> "gpu03". Throws Error(usage) on unbalanced brackets.
 std::string first_host(const std::string& node_list);
 

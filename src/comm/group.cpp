@@ -10,12 +10,31 @@
 
 namespace shardpipe::comm {
 
+namespace {
+
+/// Where a call works: on the device of its tensors, or on the CPU.
+struct Place {
+  GroupBackend& backend;
+  at::Device device;
+  bool fits(const at::Tensor& tensor) const { return tensor.is_contiguous() && tensor.device() == device; }
+};
+
+}  // namespace
+
 struct Group::State {
   std::shared_ptr<GroupBackend> backend;
+  std::shared_ptr<GroupBackend> device_backend;
   std::vector<int> ranks;
   int rank = 0;
   std::shared_ptr<Monitor> monitor;
   GroupStatistics statistics;
+
+  Place place(const at::Tensor& tensor) const {
+    if (!tensor.is_cpu() && device_backend) {
+      return {*device_backend, tensor.device()};
+    }
+    return {*backend, at::kCPU};
+  }
 };
 
 namespace {
@@ -23,12 +42,12 @@ namespace {
 using Tensors = std::vector<at::Tensor>;
 
 void check(const char* what, const at::Tensor& tensor) {
-  if (!tensor.defined() || !tensor.device().is_cpu() || tensor.layout() != at::kStrided) {
+  if (!tensor.defined() || tensor.is_meta() || tensor.layout() != at::kStrided) {
     throw_internal(
-        "{} needs a tensor on the CPU, this one is {}", what,
-        !tensor.defined()           ? "undefined"
-        : !tensor.device().is_cpu() ? "on " + tensor.device().str()
-                                    : "not strided");
+        "{} needs a tensor with elements in memory, this one is {}", what,
+        !tensor.defined()  ? "undefined"
+        : tensor.is_meta() ? "on meta"
+                           : "not strided");
   }
 }
 
@@ -44,6 +63,9 @@ void check(const char* what, const Tensors& parts, const at::Tensor& own, int ra
           "{} is given tensors of {} and {}", what, c10::toString(own.scalar_type()),
           c10::toString(part.scalar_type()));
     }
+    if (part.device() != own.device()) {
+      throw_internal("{} is given tensors on {} and {}", what, own.device().str(), part.device().str());
+    }
   }
   if (parts[rank].numel() != own.numel()) {
     throw_internal(
@@ -52,13 +74,14 @@ void check(const char* what, const Tensors& parts, const at::Tensor& own, int ra
   }
 }
 
-/// Contiguous stand-ins for outputs, copied back at the end.
+/// Contiguous stand-ins for outputs at the place of the call, copied back at the end.
 class Outputs {
  public:
-  explicit Outputs(const Tensors& tensors, bool read = false) : tensors_(tensors), dense_(tensors) {
+  Outputs(const Tensors& tensors, const Place& place, bool read = false) : tensors_(tensors), dense_(tensors) {
     for (at::Tensor& tensor : dense_) {
-      if (!tensor.is_contiguous()) {
-        tensor = read ? tensor.contiguous() : at::empty(tensor.sizes(), tensor.options());
+      if (!place.fits(tensor)) {
+        tensor = read ? tensor.to(place.device).contiguous()
+                      : at::empty(tensor.sizes(), tensor.options().device(place.device));
       }
     }
   }
@@ -76,11 +99,11 @@ class Outputs {
   Tensors dense_;
 };
 
-Tensors contiguous(const Tensors& tensors) {
+Tensors contiguous(const Tensors& tensors, const Place& place) {
   Tensors dense;
   dense.reserve(tensors.size());
   for (const at::Tensor& tensor : tensors) {
-    dense.push_back(tensor.contiguous());
+    dense.push_back(tensor.to(place.device).contiguous());
   }
   return dense;
 }
@@ -123,9 +146,15 @@ class Call {
 
 Group::Group() : Group(nullptr, {0}, 0, nullptr) {}
 
-Group::Group(std::shared_ptr<GroupBackend> backend, std::vector<int> ranks, int rank, std::shared_ptr<Monitor> monitor)
+Group::Group(
+    std::shared_ptr<GroupBackend> backend,
+    std::vector<int> ranks,
+    int rank,
+    std::shared_ptr<Monitor> monitor,
+    std::shared_ptr<GroupBackend> device_backend)
     : state_(std::make_shared<State>()) {
   state_->backend = std::move(backend);
+  state_->device_backend = std::move(device_backend);
   state_->ranks = std::move(ranks);
   state_->rank = rank;
   state_->monitor = std::move(monitor);
@@ -149,7 +178,9 @@ std::string Group::transport() const {
 
 GroupStatistics Group::statistics() const {
   GroupStatistics statistics = state_->statistics;
-  statistics.wait_ns = state_->backend ? state_->backend->wait_ns() : 0;
+  for (const auto& backend : {state_->backend, state_->device_backend}) {
+    statistics.wait_ns += backend ? backend->wait_ns() : 0;
+  }
   return statistics;
 }
 
@@ -159,12 +190,13 @@ void Group::all_reduce(const at::Tensor& tensor, ReduceOp op) const {
   if (size() == 1 || tensor.numel() == 0) {
     return;
   }
-  if (tensor.is_contiguous()) {
-    state_->backend->all_reduce(tensor, op);
+  const Place place = state_->place(tensor);
+  if (place.fits(tensor)) {
+    place.backend.all_reduce(tensor, op);
     return;
   }
-  Outputs outputs({tensor}, true);
-  state_->backend->all_reduce(outputs.dense()[0], op);
+  Outputs outputs({tensor}, place, true);
+  place.backend.all_reduce(outputs.dense()[0], op);
   outputs.copy_back();
 }
 
@@ -175,8 +207,9 @@ void Group::all_gather(const Tensors& outs, const at::Tensor& in) const {
     outs[0].copy_(in.reshape(outs[0].sizes()));
     return;
   }
-  Outputs outputs(outs);
-  state_->backend->all_gather(outputs.dense(), in.contiguous());
+  const Place place = state_->place(in);
+  Outputs outputs(outs, place);
+  place.backend.all_gather(outputs.dense(), in.to(place.device).contiguous());
   outputs.copy_back();
 }
 
@@ -187,8 +220,9 @@ void Group::reduce_scatter(const at::Tensor& out, const Tensors& ins, ReduceOp o
     out.copy_(ins[0].reshape(out.sizes()));
     return;
   }
-  Outputs outputs({out});
-  state_->backend->reduce_scatter(outputs.dense()[0], contiguous(ins), op);
+  const Place place = state_->place(out);
+  Outputs outputs({out}, place);
+  place.backend.reduce_scatter(outputs.dense()[0], contiguous(ins, place), op);
   outputs.copy_back();
 }
 
@@ -203,8 +237,9 @@ void Group::all_to_all(const Tensors& outs, const Tensors& ins) const {
     outs[0].copy_(ins[0].reshape(outs[0].sizes()));
     return;
   }
-  Outputs outputs(outs);
-  state_->backend->all_to_all(outputs.dense(), contiguous(ins));
+  const Place place = state_->place(outs[0]);
+  Outputs outputs(outs, place);
+  place.backend.all_to_all(outputs.dense(), contiguous(ins, place));
   outputs.copy_back();
 }
 
@@ -218,8 +253,9 @@ void Group::broadcast(const at::Tensor& tensor, int root) const {
   if (size() == 1 || tensor.numel() == 0) {
     return;
   }
-  Outputs outputs({tensor}, true);
-  state_->backend->broadcast(outputs.dense()[0], root);
+  const Place place = state_->place(tensor);
+  Outputs outputs({tensor}, place, true);
+  place.backend.broadcast(outputs.dense()[0], root);
   if (root != rank()) {
     outputs.copy_back();
   }

@@ -12,12 +12,12 @@
 
 namespace shardpipe::comm {
 
-/// What a transport implements behind Group: collectives of tensors that are dense, contiguous and on the CPU. All
-/// ranks of the group call the same, in the same order, with the same sizes.
+/// What a transport implements behind Group: collectives of tensors that are dense, contiguous and on the CPU (of a
+/// device backend: on the rank's device). All ranks of the group call the same, in the same order, with the same sizes.
 class GroupBackend {
  public:
   virtual ~GroupBackend() = default;
-  /// "gloo", "shm"
+  /// "gloo", "shm", "nccl"
   virtual std::string name() const = 0;
   virtual void all_reduce(const at::Tensor& tensor, ReduceOp op) = 0;
   virtual void all_gather(const std::vector<at::Tensor>& outs, const at::Tensor& in) = 0;
@@ -49,8 +49,9 @@ struct GroupStatistics {
 /// and does nothing else.
 ///
 /// Every rank of the group makes the same calls in the same order, from one thread at a time. They return when this
-/// rank's part is done: outputs are there, inputs may be changed. Tensors are on the CPU, of any strides and dtype,
-/// empty ones too; a tensor may be given as input and output. Nothing is recorded for autograd.
+/// rank's part is done: outputs are there, inputs may be changed. Tensors are of any strides and dtype, empty ones too;
+/// a tensor may be given as input and output. Those of one call are on one device, the same kind on all ranks; what a
+/// device's backend does not take goes through host memory. Nothing is recorded for autograd.
 ///
 /// Sums are taken in the order of the ranks, element by element, on every transport: all ranks get the same bits, and
 /// the same bits on all transports (half types: see reduce.h).
@@ -61,13 +62,18 @@ class Group {
  public:
   Group();
   /// `ranks`: the members' numbers in the world, in the order of the group; `rank`: this one's number in the group.
-  Group(std::shared_ptr<GroupBackend> backend, std::vector<int> ranks, int rank, std::shared_ptr<Monitor> monitor);
+  Group(
+      std::shared_ptr<GroupBackend> backend,
+      std::vector<int> ranks,
+      int rank,
+      std::shared_ptr<Monitor> monitor,
+      std::shared_ptr<GroupBackend> device_backend = nullptr);
 
   int rank() const;
   int size() const;
   /// Numbers in the world.
   const std::vector<int>& ranks() const;
-  /// "gloo" or "shm"; "self" for one rank.
+  /// Of tensors on the CPU: "gloo" or "shm"; "self" for one rank.
   std::string transport() const;
 
   /// Replaces each element by that of all ranks, combined.

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "comm/collectives.h"
+#include "comm/reduce_tensors.h"
 
 namespace shardpipe::comm {
 namespace {
@@ -16,176 +17,156 @@ constexpr int kDataTag = 16;  // beyond those of collectives.h
 constexpr int64_t kWholeBytes = 32 * 1024;
 
 void copy_bytes(const at::Tensor& to, const at::Tensor& from) {
-  if (from.nbytes() > 0 && to.const_data_ptr() != from.const_data_ptr()) {
+  if (from.nbytes() == 0 || to.const_data_ptr() == from.const_data_ptr()) {
+    return;
+  }
+  if (to.device().is_cpu()) {
     std::memmove(to.mutable_data_ptr(), from.const_data_ptr(), from.nbytes());
+  } else {
+    to.view({-1}).copy_(from.view({-1}));
   }
 }
 
-/// Messages to and from all others at once. Empty tensors are not sent.
-class Exchange {
+/// Messages to and from all others at once.
+class TransportExchange final : public Exchange {
  public:
-  explicit Exchange(const Transport& transport) : transport_(transport) {}
-  void receive(const at::Tensor& out, int from) {
-    if (out.nbytes() > 0) {
-      receives_.push_back(transport_.irecv(out, from, kDataTag));
-    }
-  }
-  void send(const at::Tensor& tensor, int to) {
-    if (tensor.nbytes() > 0) {
-      sends_.push_back(transport_.isend(tensor, to, kDataTag));
-    }
-  }
-  /// The others in an order in which not all begin with the same.
-  template <typename F>
-  void each_other(const F& call) const {
-    for (int step = 1; step < transport_.size(); ++step) {
-      call((transport_.rank() + step) % transport_.size());
-    }
-  }
-  void wait_receives() { wait(receives_); }
-  void wait_all() {
-    wait(receives_);
-    wait(sends_);
-  }
+  explicit TransportExchange(const Transport& transport) : transport_(transport) {}
+  int rank() const override { return transport_.rank(); }
+  int size() const override { return transport_.size(); }
 
- private:
-  static void wait(std::vector<MessageHandle>& handles) {
+  void run(const Tensors& outs, const Tensors& ins) override {
+    const auto is_sent = [](const at::Tensor& tensor) { return tensor.defined() && tensor.nbytes() > 0; };
+    std::vector<MessageHandle> handles;
+    each_other([&](int other) {
+      if (is_sent(outs[other])) {
+        handles.push_back(transport_.irecv(outs[other], other, kDataTag));
+      }
+    });
+    each_other([&](int other) {
+      if (is_sent(ins[other])) {
+        handles.push_back(transport_.isend(ins[other], other, kDataTag));
+      }
+    });
     for (MessageHandle& handle : handles) {
       handle.wait();
     }
-    handles.clear();
   }
-  const Transport& transport_;
-  std::vector<MessageHandle> receives_;
-  std::vector<MessageHandle> sends_;
+
+  void barrier() override { comm::barrier(transport_); }
+
+  int64_t wait_ns() const override {
+    int64_t sum = 0;
+    for (const PeerStatistics& peer : transport_.statistics()) {
+      sum += peer.send_wait_ns + peer.receive_wait_ns;
+    }
+    return sum;
+  }
+
+ private:
+  /// The others in an order in which not all begin with the same.
+  template <typename F>
+  void each_other(const F& call) const {
+    for (int step = 1; step < size(); ++step) {
+      call((rank() + step) % size());
+    }
+  }
+
+  Transport transport_;
 };
 
-/// Combines `parts` in the order of the ranks.
-void reduce_tensors(const at::Tensor& out, const Tensors& parts, ReduceOp op) {
-  std::vector<const void*> ins;
-  ins.reserve(parts.size());
-  for (const at::Tensor& part : parts) {
-    ins.push_back(part.const_data_ptr());
-  }
-  reduce(out.scalar_type(), op, out.mutable_data_ptr(), ins, out.numel());
-}
-
-}  // namespace
-
-void MessageGroup::all_reduce(const at::Tensor& tensor, ReduceOp op) {
-  const int size = transport_.size();
-  const int rank = transport_.rank();
-  const at::Tensor flat = tensor.view({-1});
-  if (static_cast<int64_t>(flat.nbytes()) <= kWholeBytes) {
-    Tensors parts(size);
-    parts[rank] = flat;
-    Exchange exchange(transport_);
-    exchange.each_other([&](int other) {
-      parts[other] = at::empty_like(flat);
-      exchange.receive(parts[other], other);
-    });
-    exchange.each_other([&](int other) { exchange.send(flat, other); });
-    exchange.wait_all();
-    reduce_tensors(flat, parts, op);
-    return;
-  }
+/// Even slices, one a rank.
+Tensors slices_of(const at::Tensor& flat, int size) {
   Tensors slices(size);
   for (int part = 0; part < size; ++part) {
     const int64_t begin = flat.numel() * part / size;
     slices[part] = flat.narrow(0, begin, flat.numel() * (part + 1) / size - begin);
   }
+  return slices;
+}
+
+}  // namespace
+
+MessageGroup::MessageGroup(const Transport& transport, std::string name)
+    : MessageGroup(std::make_unique<TransportExchange>(transport), std::move(name)) {}
+
+void MessageGroup::all_reduce(const at::Tensor& tensor, ReduceOp op) {
+  const int size = exchange_->size();
+  const int rank = exchange_->rank();
+  const at::Tensor flat = tensor.view({-1});
+  if (static_cast<int64_t>(flat.nbytes()) <= kWholeBytes) {
+    Tensors parts(size);
+    for (int other = 0; other < size; ++other) {
+      parts[other] = other == rank ? flat : at::empty_like(flat);
+    }
+    exchange_->run(parts, Tensors(size, flat));
+    reduce_tensors(flat, parts, op);
+    return;
+  }
+  const Tensors slices = slices_of(flat, size);
   reduce_scatter(slices[rank], slices, op);
   all_gather(slices, slices[rank]);
 }
 
 void MessageGroup::all_gather(const Tensors& outs, const at::Tensor& in) {
-  Exchange exchange(transport_);
-  exchange.each_other([&](int other) { exchange.receive(outs[other], other); });
-  exchange.each_other([&](int other) { exchange.send(in, other); });
-  copy_bytes(outs[transport_.rank()], in);
-  exchange.wait_all();
+  exchange_->run(outs, Tensors(outs.size(), in));
+  copy_bytes(outs[exchange_->rank()], in);
 }
 
 void MessageGroup::reduce_scatter(const at::Tensor& out, const Tensors& ins, ReduceOp op) {
-  const int rank = transport_.rank();
-  Tensors parts(transport_.size());
-  parts[rank] = ins[rank];
-  Exchange exchange(transport_);
-  exchange.each_other([&](int other) {
-    parts[other] = at::empty_like(out);
-    exchange.receive(parts[other], other);
-  });
-  exchange.each_other([&](int other) { exchange.send(ins[other], other); });
-  exchange.wait_all();
+  const int rank = exchange_->rank();
+  Tensors parts(ins.size());
+  for (int other = 0; other < exchange_->size(); ++other) {
+    parts[other] = other == rank ? ins[rank] : at::empty_like(out);
+  }
+  exchange_->run(parts, ins);
   reduce_tensors(out, parts, op);
 }
 
 void MessageGroup::all_to_all(const Tensors& outs, const Tensors& ins) {
   // What is sent may be what is received into.
+  const int rank = exchange_->rank();
   Tensors arrived(outs);
-  Exchange exchange(transport_);
-  exchange.each_other([&](int other) {
-    arrived[other] = at::empty_like(outs[other]);
-    exchange.receive(arrived[other], other);
-  });
-  exchange.each_other([&](int other) { exchange.send(ins[other], other); });
-  copy_bytes(outs[transport_.rank()], ins[transport_.rank()]);
-  exchange.wait_all();
-  exchange.each_other([&](int other) { copy_bytes(outs[other], arrived[other]); });
+  for (int other = 0; other < exchange_->size(); ++other) {
+    if (other != rank) {
+      arrived[other] = at::empty_like(outs[other]);
+    }
+  }
+  exchange_->run(arrived, ins);
+  arrived[rank] = ins[rank];
+  for (int other = 0; other < exchange_->size(); ++other) {
+    copy_bytes(outs[other], arrived[other]);
+  }
 }
 
 void MessageGroup::broadcast(const at::Tensor& tensor, int root) {
-  // The root sends slices, which the others pass on to each other: everyone sends about as much as it gets.
-  const int size = transport_.size();
-  const int rank = transport_.rank();
+  const int size = exchange_->size();
+  const int rank = exchange_->rank();
   const at::Tensor flat = tensor.view({-1});
-  Exchange exchange(transport_);
-  if (static_cast<int64_t>(flat.nbytes()) <= kWholeBytes || size == 2) {
-    if (rank != root) {
-      exchange.receive(flat, root);
-    } else {
-      exchange.each_other([&](int other) { exchange.send(flat, other); });
+  const auto round = [&](const auto& out, const auto& in) {
+    Tensors outs(size);
+    Tensors ins(size);
+    for (int other = 0; other < size; ++other) {
+      if (other != rank) {
+        outs[other] = out(other);
+        ins[other] = in(other);
+      }
     }
-    exchange.wait_all();
+    exchange_->run(outs, ins);
+  };
+  const at::Tensor nothing;
+  if (static_cast<int64_t>(flat.nbytes()) <= kWholeBytes || size == 2) {
+    round(
+        [&](int other) { return other == root ? flat : nothing; }, [&](int) { return rank == root ? flat : nothing; });
     return;
   }
-  const auto slice = [&](int part) {
-    const int64_t begin = flat.numel() * part / size;
-    return flat.narrow(0, begin, flat.numel() * (part + 1) / size - begin);
-  };
-  if (rank == root) {
-    exchange.each_other([&](int other) { exchange.send(slice(other), other); });
-    exchange.each_other([&](int other) { exchange.send(slice(root), other); });
-  } else {
-    exchange.receive(slice(rank), root);
-    Exchange rest(transport_);
-    rest.receive(slice(root), root);
-    exchange.each_other([&](int other) {
-      if (other != root) {
-        rest.receive(slice(other), other);
-      }
-    });
-    exchange.wait_receives();
-    exchange.each_other([&](int other) {
-      if (other != root) {
-        rest.send(slice(rank), other);
-      }
-    });
-    rest.wait_all();
-  }
-  exchange.wait_all();
-}
-
-int64_t MessageGroup::wait_ns() const {
-  int64_t sum = 0;
-  for (const PeerStatistics& peer : transport_.statistics()) {
-    sum += peer.send_wait_ns + peer.receive_wait_ns;
-  }
-  return sum;
-}
-
-void MessageGroup::barrier() {
-  comm::barrier(transport_);
+  // The root sends slices, which all pass on to each other: everyone sends about as much as it gets.
+  const Tensors slices = slices_of(flat, size);
+  round(
+      [&](int other) { return other == root ? slices[rank] : nothing; },
+      [&](int other) { return rank == root ? slices[other] : nothing; });
+  round(
+      [&](int other) { return rank == root ? nothing : slices[other]; },
+      [&](int other) { return other == root ? nothing : slices[rank]; });
 }
 
 }  // namespace shardpipe::comm

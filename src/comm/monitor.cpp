@@ -102,8 +102,12 @@ bool Monitor::report_failure(const Error& error) noexcept {
 }
 
 void Monitor::lost_connection(int peer, const std::string& detail) {
+  lost_connection(fmt::format("rank {}", peer), detail);
+}
+
+void Monitor::lost_connection(const std::string& whom, const std::string& detail) {
   State& state = *state_;
-  log_info("message with rank {}: {}", peer, one_line(detail));
+  log_info("message with {}: {}", whom, one_line(detail));
   const auto action = state.action.snapshot();
   {
     std::unique_lock lock(state.mutex);
@@ -116,7 +120,7 @@ void Monitor::lost_connection(int peer, const std::string& detail) {
     Error error(
         ErrorCode::rank,
         fmt::format(
-            "rank {}: lost connection to rank {}{}", state.rank, peer,
+            "rank {}: lost connection to {}{}", state.rank, whom,
             action ? fmt::format(" in action {}", action->text) : std::string()),
         "that process ended or its host cannot be reached");
     state.claim(error);

@@ -81,6 +81,8 @@ class Monitor {
   /// What a failed message throws: waits for the true cause, and if there is none reports "rank 0: lost connection to
   /// rank 1". `detail` is for the log.
   [[noreturn]] void lost_connection(int peer, const std::string& detail);
+  /// The same of one of several ranks: `whom` says which.
+  [[noreturn]] void lost_connection(const std::string& whom, const std::string& detail);
   /// Throws the known failure: as it was for the rank whose own it is, else as Error(rank).
   [[noreturn]] void throw_failure();
 

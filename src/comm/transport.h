@@ -56,10 +56,15 @@ class MessageHandle {
     }
   }
   MessageHandle(MessageHandle&& other) noexcept
-      : message_(std::exchange(other.message_, nullptr)), wait_ns_(other.wait_ns_) {}
+      : message_(std::exchange(other.message_, nullptr)),
+        wait_ns_(other.wait_ns_),
+        out_(std::move(other.out_)),
+        arriving_(std::move(other.arriving_)) {}
   MessageHandle& operator=(MessageHandle&& other) noexcept {
     std::swap(message_, other.message_);
     std::swap(wait_ns_, other.wait_ns_);
+    std::swap(out_, other.out_);
+    std::swap(arriving_, other.arriving_);
     return *this;
   }
   ~MessageHandle() {
@@ -78,6 +83,8 @@ class MessageHandle {
   friend class Transport;
   Message* message_ = nullptr;
   int64_t* wait_ns_ = nullptr;  ///< the statistics' counter; the Transport's group outlives its messages
+  at::Tensor out_;              ///< of a receive through host memory: what wait() fills
+  at::Tensor arriving_;         ///< what the message comes into then
 };
 
 /// What a transport implements: messages between the ranks of one group, numbered within it. Messages of one pair and
@@ -85,7 +92,8 @@ class MessageHandle {
 class TransportBackend {
  public:
   virtual ~TransportBackend() = default;
-  /// A dense, contiguous tensor on the CPU, kept alive until it has left; its contents must not change before.
+  /// A dense, contiguous tensor on the CPU (of a device backend: on the rank's device), kept alive until it has left;
+  /// its contents must not change before.
   virtual MessageHandle isend(const at::Tensor& tensor, int dst, int tag) = 0;
   /// Fills `out`, of as many bytes as were sent: both ends compute the shape, and Gloo ends the process when more
   /// arrives. The sooner it is posted, the sooner the sender can begin.
@@ -93,7 +101,8 @@ class TransportBackend {
 };
 
 /// Messages within one group of ranks: a value that refers to the group. A rank may send to itself; a group of one rank
-/// (the default) does nothing else.
+/// (the default) does nothing else. Tensors of a device go through the device backend where there is one, else through
+/// host memory; where they are must be the same on both ends.
 class Transport {
  public:
   static constexpr int kMaxTag = (1 << 24) - 1;
@@ -101,7 +110,12 @@ class Transport {
   Transport();
   /// `ranks`: the members' numbers in the world, in the order of the group; `rank`: this one's number in the group.
   /// `first_tag` is added to all tags, so that several transports can share one backend.
-  Transport(std::shared_ptr<TransportBackend> backend, std::vector<int> ranks, int rank, int first_tag = 0);
+  Transport(
+      std::shared_ptr<TransportBackend> backend,
+      std::vector<int> ranks,
+      int rank,
+      int first_tag = 0,
+      std::shared_ptr<TransportBackend> device_backend = nullptr);
 
   /// Over the same connections, with tags of its own from `first_tag` on.
   Transport with_tags(int first_tag) const;
@@ -111,8 +125,9 @@ class Transport {
   /// Numbers in the world.
   const std::vector<int>& ranks() const;
 
-  /// Never block. Tensors are contiguous, on the CPU, of any dtype, empty ones too; ranks are the group's; tags 0 to
-  /// kMaxTag. Throw Error(internal) when that does not hold, Error(rank) when the peer is gone.
+  /// Never block, but for a device whose tensors are copied to the host first. Tensors are contiguous, of any dtype,
+  /// empty ones too; ranks are the group's; tags 0 to kMaxTag. Throw Error(internal) when that does not hold,
+  /// Error(rank) when the peer is gone.
   MessageHandle isend(const at::Tensor& tensor, int dst, int tag = 0) const;
   MessageHandle irecv(const at::Tensor& out, int src, int tag = 0) const;
 
@@ -121,6 +136,8 @@ class Transport {
 
  private:
   struct Group;
+  bool through_host(const at::Tensor& tensor, int peer) const;
+  TransportBackend& backend_of(const at::Tensor& tensor) const;
   std::shared_ptr<Group> group_;
 };
 

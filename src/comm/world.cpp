@@ -10,6 +10,7 @@
 #include <mutex>
 #include <numeric>
 #include <set>
+#include <sstream>
 
 #include "base/log.h"
 #include "comm/collectives.h"
@@ -76,6 +77,7 @@ struct World::Impl {
   Transport collectives;
   std::array<Transport, mesh::kAxes.size()> axes;
   std::array<Group, mesh::kAxes.size()> axis_groups;
+  at::Device device = at::kCPU;
   bool finished = false;
 };
 
@@ -156,7 +158,41 @@ int World::local_world_size() const {
   return impl_->meeting.local_world_size;
 }
 
-void World::create_groups(const mesh::Mesh& mesh) {
+void World::set_device(at::Device device) {
+  impl_->device = device;
+  if (size() == 1 || device.is_cpu()) {
+    return;
+  }
+  // By rank: its device, or nothing where it has no NCCL.
+  std::string all;
+  for (const std::string& other : gather(has_nccl() ? device_on_host(device.index()) : "")) {
+    all += other + "\n";
+  }
+  broadcast(all, 0);
+  std::vector<std::string> devices;
+  std::istringstream lines(all);
+  for (std::string line; std::getline(lines, line);) {
+    devices.push_back(line);
+  }
+  DeviceSeat seat{device, {}};
+  const std::vector<Meeting::Place>& places = impl_->meeting.places;
+  for (size_t rank = 0; rank < devices.size(); ++rank) {
+    std::string obstacle = devices[rank].empty() ? "has no NCCL" : "";
+    for (size_t other = 0; other < devices.size(); ++other) {
+      if (other != rank && places[other].machine == places[rank].machine && devices[other] == devices[rank]) {
+        obstacle = obstacle.empty() ? fmt::format("shares its device with rank {}", other) : obstacle;
+      }
+    }
+    seat.obstacles.push_back(obstacle);
+  }
+  impl_->connections->set_device(std::move(seat));
+}
+
+at::Device World::device() const {
+  return impl_->device;
+}
+
+void World::create_groups(const mesh::Mesh& mesh, const RankPairs& pairs) {
   if (mesh.world_size() != size()) {
     throw_usage(
         "the layout needs {} x {} x {} = {} ranks (pp x dp x tp), {} were started", mesh.size(mesh::Axis::pp),
@@ -170,8 +206,9 @@ void World::create_groups(const mesh::Mesh& mesh) {
       transport = Transport(nullptr, ranks, 0);
       impl_->axis_groups[static_cast<size_t>(axis)] = Group(nullptr, ranks, 0, impl_->monitor);
     } else {
-      const Connection& connection = impl_->connections->get(ranks);
-      transport = Transport(connection.messages, ranks, index, kAxisTags + kTagRange * static_cast<int>(axis));
+      const Connection& connection = impl_->connections->get(ranks, axis == mesh::Axis::pp ? pairs : RankPairs());
+      const int tags = kAxisTags + kTagRange * static_cast<int>(axis);
+      transport = Transport(connection.messages, ranks, index, tags, connection.device.messages);
       impl_->axis_groups[static_cast<size_t>(axis)] = connection.group;
     }
   }

@@ -36,9 +36,14 @@ class World {
   int local_rank() const;
   int local_world_size() const;
 
+  /// This rank's tensors are on `device` from now on, the CPU's by default. Groups that are made after it talk from
+  /// device to device where they can: where no two of their ranks have the same one. Collective.
+  void set_device(at::Device device);
+  at::Device device() const;
+
   /// Connects this rank's groups: one for each axis along which the mesh has more than one rank. Throws Error(usage)
-  /// when the mesh does not have size() ranks.
-  void create_groups(const mesh::Mesh& mesh);
+  /// when the mesh does not have size() ranks. `pairs`: ranks along pp that send each other what is on devices.
+  void create_groups(const mesh::Mesh& mesh, const RankPairs& pairs = {});
   /// This rank's group along an axis; a group of one before create_groups or where the axis has one rank.
   const Transport& transport(mesh::Axis axis) const;
   /// All ranks, in order.

@@ -54,11 +54,13 @@ std::vector<Choice> Sampler::choose(const at::Tensor& logits, const std::vector<
       }
     }
   }
-  const at::Tensor tokens = at::argmax(scores, 1).contiguous();
+  const at::Tensor chosen = at::argmax(scores, 1);
   at::Tensor logprobs;
   if (options_.logprobs) {
-    logprobs = at::log_softmax(scores, 1).gather(1, tokens.unsqueeze(1)).squeeze(1).to(at::kDouble).contiguous();
+    logprobs = at::log_softmax(scores, 1).gather(1, chosen.unsqueeze(1)).squeeze(1);
+    logprobs = logprobs.to(at::kCPU, at::kDouble).contiguous();
   }
+  const at::Tensor tokens = chosen.to(at::kCPU).contiguous();
   std::vector<Choice> choices;
   for (size_t i = 0; i < rows.size(); ++i) {
     Choice choice;

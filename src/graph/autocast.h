@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <vector>
 
 #include "graph/graph.h"
 
@@ -20,7 +21,7 @@ class AutocastScope {
 
  private:
   std::optional<Autocast> now_;
-  std::optional<Autocast> caller_;  // once it was left
+  std::vector<Autocast> callers_;  // by device, once they were left
 };
 
 }  // namespace shardpipe::graph

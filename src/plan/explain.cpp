@@ -280,6 +280,7 @@ Explanation explain(const Plan& plan, const Forecast& forecast) {
   explanation.split = plan.layout.cuts.empty() ? plan.layout.split : "cuts";
   explanation.cores = forecast.cores;
   explanation.threads = plan.threads;
+  explanation.device = plan.device;
   explanation.kernels = plan.kernels;
   if (plan.kernels == "auto") {
     explanation.choice = plan.choice;

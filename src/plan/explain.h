@@ -152,6 +152,7 @@ struct Explanation {
   std::string split;  ///< the policy, or "cuts"
   int cores = 1;
   int threads = 1;
+  std::string device;
   std::string kernels;
   std::optional<kernels::KernelChoice> choice;  ///< of kernels "auto"
   bool profile = false;                         ///< costs are measured, not the model's

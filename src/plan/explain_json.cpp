@@ -88,6 +88,7 @@ Json to_json(const Explanation& e) {
   json["layout"] = layout_json(e.layout, e.split);
   json["cores"] = e.cores;
   json["threads"] = e.threads;
+  json["device"] = e.device;
   json["kernels"] = e.kernels;
   json["kernel_choice"] = e.choice ? e.choice->to_json() : Json();
   json["costs"] = e.profile ? "profile" : "model";

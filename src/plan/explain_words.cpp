@@ -51,6 +51,10 @@ std::vector<std::string> head_words(const Explanation& e) {
       e.profile ? "the measured times of the layers" : "the model of costs", plural(e.cores, "core"),
       short_number(e.rates.flops_per_second), bytes_text(e.rates.bytes_per_second),
       bytes_text(e.rates.transfer_bytes_per_second), seconds_text(e.rates.message_seconds)));
+  if (e.device != "cpu") {
+    words.push_back(fmt::format(
+        "The ranks compute on {}: how fast that is is not known here, the times are those of the CPU.", e.device));
+  }
   return words;
 }
 

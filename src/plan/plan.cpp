@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "graph/device.h"
 #include "graph/verify.h"
 #include "kernels/fuse.h"
 #include "plan/pin_rule.h"
@@ -27,7 +28,7 @@ bool is_file(const std::string& schedule) {
   return schedule.ends_with(".csv");
 }
 
-void check(const LayoutOptions& layout, const std::string& kernels) {
+void check(const LayoutOptions& layout, const std::string& kernels, const std::string& device) {
   const mesh::Mesh mesh(layout.pp, layout.dp, layout.tp);  // refuses sizes that cannot exist
   if (layout.tp == 1 && !layout.tp_plan.empty()) {
     throw Error(ErrorCode::usage, "--tp-plan pins what --tp divides, and --tp is 1", "use --tp 2, or leave it out");
@@ -59,6 +60,11 @@ void check(const LayoutOptions& layout, const std::string& kernels) {
   if (kernels != "auto" && kernels != "reference") {
     throw Error(
         ErrorCode::usage, fmt::format("--kernels \"{}\" is not known", kernels), "use --kernels auto or reference");
+  }
+  if (graph::device_type(device) != at::kCPU && layout.profile) {
+    throw Error(
+        ErrorCode::usage, fmt::format("--profile times layers on the CPU, not on --device {}", device),
+        "leave it out: the cost model then balances the stages");
   }
 }
 
@@ -198,6 +204,16 @@ void Plan::select_part(int selected) {
   if (!parts.empty()) {
     graph = parts.at(static_cast<size_t>(selected));
     stages = partition::cut(graph, cuts);
+  }
+}
+
+void Plan::move_to(at::Device place) {
+  if (place.is_cpu()) {
+    return;
+  }
+  graph = graph::on_device(graph, place);
+  for (graph::Graph& stage : stages.graphs) {
+    stage = graph::on_device(stage, place);
   }
 }
 
@@ -343,13 +359,14 @@ Plan outline(const Plan& plan, const PlanOptions& options, int pp, const CostFun
 }
 
 Plan make_plan(const ModelDescription& model, const PlanOptions& options, const CostFunction& costs) {
-  check(options.layout, options.kernels);
+  check(options.layout, options.kernels, options.device);
   Plan plan;
   plan.family = model.family;
   plan.dtype = model.dtype;
   plan.layout = options.layout;
   plan.threads = options.threads;
-  plan.kernels = options.kernels;
+  plan.device = options.device;
+  plan.kernels = options.device == "cpu" ? options.kernels : "reference";  // ours are the CPU's
   plan.checkpoints = model.checkpoints;
   plan.weights = model.weights;
   plan.frozen = model.frozen;
@@ -364,7 +381,7 @@ Plan make_plan(const ModelDescription& model, const PlanOptions& options, const 
     plan.layout.virtual_stages = schedule::default_virtual_stages(plan.layout.schedule);
   }
   plan.place_stages();
-  if (options.kernels == "auto" && !options.gradients) {
+  if (plan.kernels == "auto" && !options.gradients) {
     // The fused operators have no gradient.
     plan.choice = kernels::load_or_measure(options.threads);
     plan.graph = kernels::fuse(plan.graph, plan.choice, model.dtype);

@@ -46,6 +46,7 @@ struct Plan {
   at::ScalarType dtype = at::kFloat;
   LayoutOptions layout;
   int threads = 1;               ///< per rank
+  std::string device = "cpu";    ///< of the ranks' tensors, or "cuda"
   std::string kernels = "auto";  ///< or "reference"
   kernels::KernelChoice choice;  ///< what "auto" chose
   graph::Graph graph;            ///< with the chosen kernels: whole, or with tp > 1 that of the selected part
@@ -77,6 +78,8 @@ struct Plan {
 
   /// Makes `graph` and `stages` those of one part of the axis tp.
   void select_part(int selected);
+  /// Makes them those of tensors on a device: see graph::on_device.
+  void move_to(at::Device place);
   /// The shape of a parameter, buffer or shared state in the model; `value` is of `graph`, whose shape is the part's.
   std::optional<graph::Shape> whole_shape(const graph::Value& value) const;
 

@@ -9,7 +9,7 @@
 namespace shardpipe::plan {
 namespace {
 
-constexpr int kVersion = 5;
+constexpr int kVersion = 6;
 
 // The graphs of the plan: one, or one a part.
 std::vector<const graph::Graph*> graphs_of(const Plan& plan) {
@@ -27,6 +27,7 @@ Json to_json(const Plan& plan) {
   json["layout"] = layout_to_json(plan.layout);
   json["schedule_csv"] = plan.schedule_csv;
   json["threads"] = plan.threads;
+  json["device"] = plan.device;
   json["kernels"] = plan.kernels;
   json["choice"] = plan.choice.to_json();
   json["cuts"] = plan.cuts;
@@ -57,6 +58,7 @@ Plan from_json(const Json& json) {
   plan.schedule_csv = json.at("schedule_csv");
   plan.place_stages();
   plan.threads = json.at("threads");
+  plan.device = json.at("device");
   plan.kernels = json.at("kernels");
   plan.choice = kernels::KernelChoice::from_json(json.at("choice"), "the plan");
   plan.cuts = json.at("cuts").get<partition::CutPoints>();

@@ -58,11 +58,13 @@ BatchStage::BatchStage(
     const std::map<ValueId, at::Tensor>& tensors,
     std::map<ValueId, at::Tensor>& states,
     int microbatches,
-    bool gradients)
+    bool gradients,
+    at::Device device)
     : plan_(plan),
       stage_(stage),
       transport_(std::move(transport)),
       gradients_(gradients),
+      device_(device),
       pairs_(plan.stage_edges()),
       uses_(separate_uses(plan.stages.graphs[static_cast<size_t>(stage)], values_to_separate(plan, stage, gradients))),
       written_(written_values(plan.stages.graphs[static_cast<size_t>(stage)])),
@@ -134,7 +136,8 @@ int BatchStage::tag(int microbatch, int from_stage, int to_stage, bool backward)
 void BatchStage::receive_forward(int number) {
   for (const Peer& peer : producers_) {
     std::vector<Received> values = receive_bundle(
-        transport_, peer.values.size(), plan_.rank_of_stage(peer.stage), tag(number, peer.stage, stage_, false));
+        transport_, peer.values.size(), plan_.rank_of_stage(peer.stage), tag(number, peer.stage, stage_, false),
+        device_);
     for (size_t i = 0; i < values.size(); ++i) {
       microbatch(number).received[peer.values[i]] = std::move(values[i]);
     }
@@ -175,7 +178,7 @@ void BatchStage::forward(int number, BatchDriver& driver) {
   Microbatch& at = microbatch(number);
   const c10::AutoGradMode mode(gradients_);
   for (const auto& [name, id] : inputs_) {
-    executor_.set(id, driver.input(number, name));
+    executor_.set(id, to_device(driver.input(number, name), device_));
   }
   set_received(at);
   set_states();
@@ -199,7 +202,7 @@ void BatchStage::forward(int number, BatchDriver& driver) {
       // The next microbatch writes states in place.
       const bool state = std::any_of(
           states_.begin(), states_.end(), [&](const auto& entry) { return entry.second.is_alias_of(tensor); });
-      value = state ? tensor.detach().clone() : tensor.detach();
+      value = (state ? tensor.detach().clone() : tensor.detach()).to(at::kCPU);
     }
     outputs.emplace_back(name, std::move(value));
   }
@@ -218,7 +221,7 @@ int64_t BatchStage::send_forward(int number) {
   for (const Peer& peer : consumers_) {
     std::vector<c10::IValue> values;
     for (const ValueId id : peer.values) {
-      values.push_back(at.sent.at(id));
+      values.push_back(to_device(at.sent.at(id), device_));
     }
     bytes += send_bundle(transport_, values, plan_.rank_of_stage(peer.stage), tag(number, stage_, peer.stage, false));
   }
@@ -232,7 +235,8 @@ void BatchStage::receive_backward(int number) {
   // Later consumers come first in the sums, as in the backward of the uncut graph.
   for (auto peer = consumers_.rbegin(); peer != consumers_.rend(); ++peer) {
     const std::vector<Received> gradients = receive_bundle(
-        transport_, peer->num_gradients(), plan_.rank_of_stage(peer->stage), tag(number, stage_, peer->stage, true));
+        transport_, peer->num_gradients(), plan_.rank_of_stage(peer->stage), tag(number, stage_, peer->stage, true),
+        device_);
     auto next = gradients.begin();
     for (size_t i = 0; i < peer->values.size(); ++i) {
       std::vector<at::Tensor>& list = microbatch(number).gradients[peer->values[i]];
@@ -245,10 +249,10 @@ void BatchStage::receive_backward(int number) {
 
 BatchStage::Roots BatchStage::take_roots(Microbatch& at, int number, BatchDriver& driver) const {
   Roots roots;
-  const auto add = [&](const at::Tensor& root, at::Tensor gradient) {
+  const auto add = [&](const at::Tensor& root, const at::Tensor& gradient) {
     if (root.requires_grad() && gradient.defined()) {
       roots.tensors.push_back(root);
-      roots.gradients.push_back(std::move(gradient));
+      roots.gradients.push_back(gradient.to(root.device()));
     }
   };
   for (const auto& [name, tensor] : at.outputs) {

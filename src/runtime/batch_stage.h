@@ -35,7 +35,7 @@ bool is_differentiable(const plan::Plan& plan, graph::ValueId id, const at::Tens
 class BatchStage {
  public:
   /// `tensors`: parameters and buffers. `states`: shared states, which the batch updates. The stage takes those that it
-  /// uses.
+  /// uses. They are on the device; what the driver gives and gets is on the CPU.
   BatchStage(
       const plan::Plan& plan,
       int stage,
@@ -43,7 +43,8 @@ class BatchStage {
       const std::map<graph::ValueId, at::Tensor>& tensors,
       std::map<graph::ValueId, at::Tensor>& states,
       int microbatches,
-      bool gradients);
+      bool gradients,
+      at::Device device = at::kCPU);
 
   void receive_forward(int microbatch);
   void forward(int microbatch, BatchDriver& driver);
@@ -95,6 +96,7 @@ class BatchStage {
   comm::Transport transport_;
   std::map<graph::ValueId, at::Tensor&> states_;
   bool gradients_;
+  at::Device device_;
   schedule::StageEdges pairs_;   // of the plan
   std::vector<Peer> producers_;  // stages before this one that send to it, in order
   std::vector<Peer> consumers_;

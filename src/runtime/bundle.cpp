@@ -145,7 +145,8 @@ int64_t send_bundle(const comm::Transport& transport, const std::vector<c10::IVa
   return bytes;
 }
 
-std::vector<Received> receive_bundle(const comm::Transport& transport, size_t count, int src, int tag) {
+std::vector<Received> receive_bundle(
+    const comm::Transport& transport, size_t count, int src, int tag, at::Device device) {
   if (count == 0) {
     return {};
   }
@@ -159,7 +160,7 @@ std::vector<Received> receive_bundle(const comm::Transport& transport, size_t co
     if (header[i].kind == kTensor) {
       const auto number = static_cast<size_t>(header[i].number);
       const Layout layout = layout_of({header[i].sizes.data(), number}, {header[i].strides.data(), number});
-      const at::TensorOptions options(static_cast<at::ScalarType>(header[i].dtype));
+      const at::TensorOptions options = at::TensorOptions(device).dtype(static_cast<at::ScalarType>(header[i].dtype));
       data[i] = at::empty({header[i].offset + layout.count()}, options).narrow(0, header[i].offset, layout.count());
       messages[i] = transport.irecv(data[i], src, tag);
     }
@@ -185,6 +186,10 @@ std::vector<Received> receive_bundle(const comm::Transport& transport, size_t co
     }
   }
   return values;
+}
+
+c10::IValue to_device(const c10::IValue& value, at::Device device) {
+  return value.isTensor() && value.toTensor().defined() ? c10::IValue(value.toTensor().to(device)) : value;
 }
 
 at::Tensor bytes_of(const std::string& text) {

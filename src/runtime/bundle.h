@@ -22,8 +22,13 @@ struct Received {
   bool requires_grad = false;  ///< of the sender's tensor
 };
 
-/// What send_bundle sent: as many values as were given to it.
-std::vector<Received> receive_bundle(const comm::Transport& transport, size_t count, int src, int tag);
+/// What send_bundle sent: as many values as were given to it, tensors on `device`. What is sent over a transport that
+/// goes from device to device must be on the sender's device too.
+std::vector<Received> receive_bundle(
+    const comm::Transport& transport, size_t count, int src, int tag, at::Device device = at::kCPU);
+
+/// The value, if it is a tensor on the device.
+c10::IValue to_device(const c10::IValue& value, at::Device device);
 
 /// A text as a tensor of its bytes, and back.
 at::Tensor bytes_of(const std::string& text);

@@ -26,8 +26,12 @@ double seconds_since(Clock::time_point start) {
 Seat seat_of(comm::World& world) {
   const comm::Group& tp = world.group(mesh::Axis::tp);
   return {
-      world.rank(), world.transport(mesh::Axis::pp), &world.monitor(), world.transport(),
-      tp.size() > 1 ? std::make_shared<RankGroup>(tp, world.monitor()) : nullptr};
+      world.rank(),
+      world.transport(mesh::Axis::pp),
+      &world.monitor(),
+      world.transport(),
+      tp.size() > 1 ? std::make_shared<RankGroup>(tp, world.monitor()) : nullptr,
+      world.device()};
 }
 
 Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
@@ -37,6 +41,7 @@ Engine::Engine(const plan::Plan& plan, Seat seat, TensorSource tensors)
       weights_(plan_, std::move(tensors)),
       stages_(plan_.stages_of_rank(rank())) {
   plan_.select_part(at_.tp);
+  plan_.move_to(seat_.device);
   at::set_num_threads(plan_.threads);
   find_neighbours();
   load_weights();
@@ -46,7 +51,10 @@ void Engine::load_weights() {
   for (const graph::ValueId id : held_tensors(plan_, rank())) {
     const graph::Value& value = plan_.graph.values[static_cast<size_t>(id)];
     if (value.kind != graph::ValueKind::state) {
-      tensors_[id] = weights_.load(value);
+      tensors_[id] = load(value);
+      if (!seat_.device.is_cpu()) {
+        weights_.release(value);
+      }
     }
   }
   reset_shared_states();
@@ -61,7 +69,7 @@ std::vector<graph::ValueId> Engine::state_ids(int of_rank) const {
 }
 
 void Engine::set_state(graph::ValueId id, const at::Tensor& tensor) {
-  shared_[id] = tensor;
+  shared_[id] = tensor.to(seat_.device);
   token_stages_.clear();  // they hold the tensors themselves; generation makes them anew
 }
 
@@ -76,7 +84,8 @@ void Engine::reset_states(const std::vector<graph::Dimensions>& lanes) {
   std::map<graph::ValueId, at::Tensor> tensors = tensors_;
   tensors.insert(shared_.begin(), shared_.end());
   for (const int stage : stages_) {
-    token_stages_.try_emplace(stage, plan_, stage, seat_.pipeline, tensors).first->second.reset_states(lanes);
+    token_stages_.try_emplace(stage, plan_, stage, seat_.pipeline, tensors, seat_.device)
+        .first->second.reset_states(lanes);
   }
   tokens_.clear();
   tokens_.resize(lanes.size());
@@ -236,7 +245,8 @@ void Engine::execute(const Action& action, BatchDriver& driver, StepStats& stats
 void Engine::begin_batch(int microbatches, bool gradients) {
   batch_stages_.clear();
   for (const int stage : stages_) {
-    batch_stages_.try_emplace(stage, plan_, stage, seat_.pipeline, tensors_, shared_, microbatches, gradients);
+    batch_stages_.try_emplace(
+        stage, plan_, stage, seat_.pipeline, tensors_, shared_, microbatches, gradients, seat_.device);
   }
 }
 

@@ -26,6 +26,7 @@ struct Seat {
   comm::Monitor* monitor = nullptr;
   comm::Transport world = {};                  ///< all ranks
   std::shared_ptr<tensor::AxisGroup> tp = {};  ///< null: tp is 1
+  at::Device device = at::kCPU;                ///< of the stages' tensors
 };
 Seat seat_of(comm::World& world);
 
@@ -34,14 +35,15 @@ Seat seat_of(comm::World& world);
 class Engine {
  public:
   /// Loads this rank's part of its stages' weights, and nothing else, from the plan's checkpoints, or from `tensors`
-  /// where the plan names no checkpoint for them. Sets the number of threads of the process to the plan's. Throws
-  /// Error(input) when a checkpoint contradicts the plan.
+  /// where the plan names no checkpoint for them, onto the seat's device. Sets the number of threads of the process to
+  /// the plan's. Throws Error(input) when a checkpoint contradicts the plan.
   Engine(const plan::Plan& plan, Seat seat, TensorSource tensors = {});
 
   /// With this rank's part of the axis tp selected.
   const plan::Plan& plan() const { return plan_; }
   const comm::Transport& pipeline() const { return seat_.pipeline; }
   comm::Monitor& monitor() const { return *seat_.monitor; }
+  at::Device device() const { return seat_.device; }
   const comm::Transport& world() const { return seat_.world; }
   /// This rank's numbers along the axes.
   const mesh::Coordinates& at() const { return at_; }
@@ -72,13 +74,14 @@ class Engine {
   std::vector<graph::ValueId> state_ids(int of_rank) const;
   /// One of this rank's own.
   const at::Tensor& state(graph::ValueId id) const { return shared_.at(id); }
+  /// Takes the tensor itself, where it is on the device.
   void set_state(graph::ValueId id, const at::Tensor& tensor);
   /// Makes all of this rank's own what the checkpoints hold.
   void reset_shared_states();
 
   int64_t parameter_bytes() const { return plan_.parameter_bytes(stages_); }
-  /// A parameter or buffer of the plan, whether this rank holds it or not; as Weights::load.
-  at::Tensor load(const graph::Value& value) const { return weights_.load(value); }
+  /// A parameter or buffer of the plan, whether this rank holds it or not; as Weights::load, on the device.
+  at::Tensor load(const graph::Value& value) const { return weights_.load(value).to(seat_.device); }
   /// Bytes of the checkpoints' mappings that this process has touched.
   int64_t resident_weight_bytes() const { return weights_.resident_bytes(); }
 

@@ -75,7 +75,7 @@ Gradients collect(const Engine& engine, int replica, int part) {
          rank == 0 ? own_gradients(engine, stage) : receive_gradients(engine, rank)) {
       for (const at::Tensor& use : parameter.uses) {
         if (use.defined()) {
-          add(totals, parameter.parameter, use);
+          add(totals, parameter.parameter, use.to(at::kCPU));
         }
       }
     }

@@ -216,7 +216,7 @@ std::optional<ScalarValues> LossCounts::compute(
       const c10::IValue& value = executor.get(output.value);
       counts[output.name].push_back(
           value.isTensor()
-              ? value.toTensor().reshape({}).to(at::kDouble)
+              ? value.toTensor().reshape({}).to(at::kCPU, at::kDouble)
               : at::scalar_tensor(value.isInt() ? static_cast<double>(value.toInt()) : value.toDouble(), at::kDouble));
     }
     executor.release_results();

@@ -100,7 +100,8 @@ NamedTensors gather_state(Engine& engine) {
       for (size_t i = 0; i < ids.size(); ++i) {
         std::vector<at::Tensor>& known = pieces[ids[i]];
         if (known.size() <= static_cast<size_t>(part)) {  // of those that several ranks hold the first one's
-          known.push_back(from == 0 ? engine.state(ids[i]).detach().clone() : received[i].value.toTensor());
+          known.push_back(
+              from == 0 ? engine.state(ids[i]).detach().clone().to(at::kCPU) : received[i].value.toTensor());
         }
       }
     }

@@ -4,24 +4,30 @@
 #include <c10/core/InferenceMode.h>
 
 #include "graph/without_empty.h"
+#include "runtime/bundle.h"
 
 namespace shardpipe::runtime {
 namespace {
 
 // A buffer of the message's shape, the old one where it fits: a step of decoding looks like the one before.
-void fit(at::Tensor& buffer, const std::vector<int64_t>& shape, at::ScalarType dtype) {
-  if (!buffer.defined() || buffer.sizes() != at::IntArrayRef(shape) || buffer.scalar_type() != dtype) {
-    buffer = at::empty(shape, at::TensorOptions(dtype));
+void fit(at::Tensor& buffer, const std::vector<int64_t>& shape, const at::TensorOptions& options) {
+  if (!buffer.defined() || buffer.sizes() != at::IntArrayRef(shape) || buffer.dtype() != options.dtype()) {
+    buffer = at::empty(shape, options);
   }
 }
 
 }  // namespace
 
 TokenStage::TokenStage(
-    const plan::Plan& plan, int stage, comm::Transport transport, const std::map<graph::ValueId, at::Tensor>& tensors)
+    const plan::Plan& plan,
+    int stage,
+    comm::Transport transport,
+    const std::map<graph::ValueId, at::Tensor>& tensors,
+    at::Device device)
     : plan_(plan),
       stage_(stage),
       transport_(std::move(transport)),
+      device_(device),
       inputs_(plan.stage_inputs(stage)),
       outputs_(plan.stage_outputs(stage)) {
   for (size_t e = 0; e < plan_.stages.edges.size(); ++e) {
@@ -50,7 +56,8 @@ void TokenStage::reset_states(const std::vector<graph::Dimensions>& lanes) {
     Lane& made = lanes_.emplace_back();
     for (const graph::ValueId id : states_) {
       const graph::Value& value = plan_.graph.values[static_cast<size_t>(id)];
-      made.states.push_back(at::empty(graph::evaluate(*value.shape, dimensions), at::TensorOptions(*value.dtype)));
+      const at::TensorOptions options = at::TensorOptions(*value.dtype).device(device_);
+      made.states.push_back(at::empty(graph::evaluate(*value.shape, dimensions), options));
     }
     made.values.resize(incoming_.size());
     made.results.resize(outgoing_.size());
@@ -74,7 +81,7 @@ graph::Executor& TokenStage::executor(const graph::Dimensions& dimensions) {
     if (const auto held = tensors_.find(id); held != tensors_.end()) {
       made.set(id, held->second);
     } else if (const at::Tensor& content = left.values[static_cast<size_t>(id)].content; content.defined()) {
-      made.set(id, content);  // of a value without elements
+      made.set(id, content.to(device_));  // of a value without elements
     }
   }
   return made;
@@ -89,7 +96,7 @@ void TokenStage::forward(int microbatch, TokenDriver& driver) {
   Lane& at = lane(microbatch);
   graph::Executor& executor = this->executor(driver.dimensions(microbatch));
   for (const auto& [name, id] : inputs_) {
-    executor.set(id, driver.input(microbatch, name));
+    executor.set(id, to_device(driver.input(microbatch, name), device_));
   }
   for (size_t i = 0; i < incoming_.size(); ++i) {
     executor.set(plan_.stages.edges[incoming_[i]].value, at.values[i].buffer);
@@ -132,7 +139,8 @@ void TokenStage::post(int microbatch, TokenDriver& driver) {
     const graph::Value& value = plan_.graph.values[static_cast<size_t>(edge.value)];
     Arrival& arrival = at.values[i];
     if (!arrival.posted) {
-      fit(arrival.buffer, graph::evaluate(*value.shape, driver.dimensions(microbatch)), *value.dtype);
+      fit(arrival.buffer, graph::evaluate(*value.shape, driver.dimensions(microbatch)),
+          at::TensorOptions(*value.dtype).device(device_));
       if (arrival.buffer.numel() > 0) {
         arrival.message =
             transport_.irecv(arrival.buffer, plan_.rank_of_stage(edge.from_stage), tag(microbatch, incoming_[i]));

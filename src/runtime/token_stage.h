@@ -19,12 +19,13 @@ namespace shardpipe::runtime {
 /// lane with states (KV caches) of its own.
 class TokenStage {
  public:
-  /// `tensors`: parameters, buffers and shared states; those that the stage uses are taken.
+  /// `tensors`: parameters, buffers and shared states on the device; those that the stage uses are taken.
   TokenStage(
       const plan::Plan& plan,
       int stage,
       comm::Transport transport,
-      const std::map<graph::ValueId, at::Tensor>& tensors);
+      const std::map<graph::ValueId, at::Tensor>& tensors,
+      at::Device device = at::kCPU);
 
   /// Makes the states of `lanes.size()` lanes, each with the named dimensions given; what was in them before is gone.
   /// Memory is taken when it is first written.
@@ -57,6 +58,7 @@ class TokenStage {
   const plan::Plan& plan_;
   int stage_;
   comm::Transport transport_;
+  at::Device device_;
   std::map<graph::ValueId, at::Tensor> tensors_;                 // that the stage uses
   std::map<std::set<std::string>, graph::Executor> executors_;   // by the dimensions that are 0
   std::vector<std::pair<std::string, graph::ValueId>> inputs_;   // of the model, that this stage uses

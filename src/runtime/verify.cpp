@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/hash.h"
+#include "graph/device.h"
 #include "graph/executor.h"
 #include "runtime/bundle.h"
 
@@ -54,14 +55,14 @@ double difference(const c10::IValue& actual, const c10::IValue& expected) {
            : actual.isNone() == expected.isNone() ? 0
                                                   : kNoNumber;
   }
-  const at::Tensor& a = actual.toTensor();
-  const at::Tensor& b = expected.toTensor();
-  if (a.defined() != b.defined()) {
+  if (actual.toTensor().defined() != expected.toTensor().defined()) {
     return kNoNumber;
   }
-  if (!a.defined()) {
+  if (!actual.toTensor().defined()) {
     return 0;
   }
+  const at::Tensor a = actual.toTensor().to(at::kCPU);
+  const at::Tensor b = expected.toTensor().to(at::kCPU);
   if (a.sizes() != b.sizes() || a.scalar_type() != b.scalar_type()) {
     return kNoNumber;
   }
@@ -106,11 +107,16 @@ class Reference {
       const std::vector<ValueId>& values,
       const NamedTensors& inputs,
       BatchRequest request,
-      const Load& load)
-      : plan_(plan), request_(std::move(request)), executor_(plan.graph, values), inputs_(aligned_inputs(inputs)) {
+      const Load& load,
+      at::Device device)
+      : plan_(plan),
+        request_(std::move(request)),
+        executor_(graph::on_device(plan.graph, device), values),
+        inputs_(aligned_inputs(inputs)),
+        device_(device) {
     for (const ValueId id : plan.graph.used_tensors()) {
       const graph::Value& value = plan.graph.values[static_cast<size_t>(id)];
-      const at::Tensor tensor = load(value);
+      const at::Tensor tensor = load(value).to(device);
       if (value.kind == graph::ValueKind::state) {
         executor_.set(id, tensor.clone());
       } else {
@@ -123,7 +129,7 @@ class Reference {
     for (const ValueId id : plan_.graph.inputs) {
       const graph::Value& value = plan_.graph.values[static_cast<size_t>(id)];
       const at::Tensor chunk = chunk_of(inputs_.at(value.name), request_.inputs.at(value.name), request_, microbatch);
-      executor_.set(id, graph::as_value(chunk, value.type));
+      executor_.set(id, to_device(graph::as_value(chunk, value.type), device_));
     }
     executor_.run();
   }
@@ -136,6 +142,7 @@ class Reference {
   BatchRequest request_;
   graph::Executor executor_;
   std::map<std::string, at::Tensor> inputs_;
+  at::Device device_;
 };
 
 // The value of the uncut program that a value of the layout's is; kNoValue for pieces and sums of pieces.
@@ -234,13 +241,16 @@ std::vector<StageCheck> verify_batch(
     }
   }
   const Load load = uncut.load ? uncut.load : [&](const graph::Value& value) { return engine.load(value); };
-  Reference reference(whole, kept, inputs, result.request, load);
+  Reference reference(whole, kept, inputs, result.request, load, engine.device());
   std::optional<Reference> moved;
   if (divided) {
-    moved.emplace(whole, kept, inputs, result.request, [&](const graph::Value& value) {
-      const at::Tensor tensor = load(value);
-      return value.kind == graph::ValueKind::parameter ? perturbed(tensor, fnv1a(value.name)) : tensor;
-    });
+    moved.emplace(
+        whole, kept, inputs, result.request,
+        [&](const graph::Value& value) {
+          const at::Tensor tensor = load(value).to(at::kCPU);
+          return value.kind == graph::ValueKind::parameter ? perturbed(tensor, fnv1a(value.name)) : tensor;
+        },
+        engine.device());
   }
   std::vector<double> ratios(checks.size(), 0);  // largest difference to its bound, by stage
   for (int m = 0; m < result.request.microbatches(); ++m) {

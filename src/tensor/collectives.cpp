@@ -3,6 +3,7 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/AutogradState.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
@@ -177,9 +178,14 @@ AxisGroup& axis_group(std::string_view axis) {
 }
 
 AxisScope::AxisScope(std::string axis, AxisGroup& group)
-    : axis_(std::move(axis)), before_(std::exchange(groups[axis_], &group)) {}
+    : axis_(std::move(axis)),
+      before_(std::exchange(groups[axis_], &group)),
+      threads_before_(c10::AutogradState::get_tls_state().get_multithreading_enabled()) {
+  c10::AutogradState::get_tls_state().set_multithreading_enabled(false);
+}
 
 AxisScope::~AxisScope() {
+  c10::AutogradState::get_tls_state().set_multithreading_enabled(threads_before_);
   groups[axis_] = before_;
 }
 

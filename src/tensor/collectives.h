@@ -35,6 +35,7 @@ class AxisGroup {
 };
 
 /// While it lives, the collective operators that this thread calls, also in backwards, use the group for its axis.
+/// Backwards of what is on a device run on this thread too, then, and not on one of LibTorch's own.
 class AxisScope {
  public:
   AxisScope(std::string axis, AxisGroup& group);
@@ -45,6 +46,7 @@ class AxisScope {
  private:
   std::string axis_;
   AxisGroup* before_;
+  bool threads_before_;
 };
 
 /// The group of this thread for an axis. Throws Error(internal) without an AxisScope of it.

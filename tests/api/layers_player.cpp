@@ -28,6 +28,7 @@ using test::seeded;
 using Tensors = std::vector<at::Tensor>;
 
 World* world = nullptr;
+std::string device = "cpu";  // of all tensors: $SHARDPIPE_TEST_DEVICE
 std::filesystem::path folder;
 
 constexpr double kExact = 1e-11;  // of sums of a few hundred float64 of size 1, in another order
@@ -45,22 +46,25 @@ double size_of(const at::Tensor& x) {
 /// What a model gives: outputs and gradients, of its parameters and of the first input where that has one.
 std::map<std::string, at::Tensor> run(
     nn::Module& module, const std::function<Outputs(const Tensors&)>& forward, Tensors inputs, at::ScalarType dtype) {
-  module.to(dtype);
+  module.to(at::Device(device), dtype);
+  for (at::Tensor& input : inputs) {
+    input = input.to(at::Device(device));
+  }
   if (inputs[0].is_floating_point()) {
     inputs[0] = inputs[0].detach().to(dtype, false, /*copy=*/true).requires_grad_();
   }
   std::map<std::string, at::Tensor> found;
   for (const auto& [name, tensor] : forward(inputs)) {
-    found["output " + name] = tensor.detach();
+    found["output " + name] = tensor.detach().cpu();
     if (name == "loss") {
       tensor.backward();
     }
   }
   for (const auto& parameter : module.named_parameters()) {
-    found[parameter.key()] = parameter.value().grad();
+    found[parameter.key()] = parameter.value().grad().cpu();
   }
   if (inputs[0].requires_grad()) {
-    found["input"] = inputs[0].grad();
+    found["input"] = inputs[0].grad().cpu();
   }
   return found;
 }
@@ -164,6 +168,7 @@ PlanOptions options(int pp) {
   made.gradients = true;
   made.threads = 1;
   made.kernels = "reference";
+  made.device = device;
   return made;
 }
 
@@ -375,6 +380,9 @@ int main(int argc, char** argv) {
     shardpipe::World world = shardpipe::World::from_environment(60);
     shardpipe::world = &world;
     shardpipe::folder = argv[1];
+    if (const char* given = std::getenv("SHARDPIPE_TEST_DEVICE")) {
+      shardpipe::device = given;
+    }
     if (argc == 3) {
       return shardpipe::play_factory(std::atoi(argv[2]));
     }

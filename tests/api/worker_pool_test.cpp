@@ -321,6 +321,9 @@ TEST(WorkerPool, Refuses) {
   options = pool_options();
   options.plan.split = [](const std::vector<std::string>&, int) { return std::vector<std::string>(); };
   expect_error(ErrorCode::usage, "cannot call a split function", [&] { WorkerPool pool(folder.path(), options); });
+  options = pool_options();
+  options.plan.device = "tpu";
+  expect_error(ErrorCode::usage, "--device \"tpu\" is not known", [&] { WorkerPool pool(folder.path(), options); });
   // What a process finds wrong is told by kind.
   options = pool_options();
   WorkerPool pool(folder.path(), options);  // a folder without config.json

@@ -102,12 +102,25 @@ TEST_F(Agreement, GlooWhereMemoryCannotBeShared) {
   EXPECT_FALSE(store.has({"w/group/0-1/attached/0"}));
 }
 
+TEST_F(Agreement, NcclWhereARankCannot) {
+  Connections wanted = connections("m", TransportChoice::nccl);
+  wanted.set_device({at::Device(at::kCUDA, 0), {"", "has no NCCL"}});
+  EXPECT_THAT(
+      error(
+          [&] {
+            wanted.get({0, 1});
+          },
+          ErrorCode::usage),
+      HasSubstr("--transport nccl: rank 1 has no NCCL; hint: use --transport auto"));
+  EXPECT_FALSE(store.has({"w/group/0-1/attached/0"}));
+}
+
 TEST(TransportChoice, Names) {
   EXPECT_EQ(transport_choice("auto"), TransportChoice::automatic);
   EXPECT_EQ(transport_choice("gloo"), TransportChoice::gloo);
   EXPECT_EQ(transport_choice("shm"), TransportChoice::shm);
   for (const auto& [name, message] :
-       {std::pair("nccl", "--transport nccl needs CUDA, which is not in this build; hint: use auto, gloo or shm"),
+       {std::pair("nccl", "--transport nccl needs NCCL, which is not in this build; hint: use auto, gloo or shm"),
         {"tcp", "--transport is \"tcp\", must be auto, gloo, shm or nccl"}}) {
     try {
       transport_choice(name);

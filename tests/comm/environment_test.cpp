@@ -135,6 +135,17 @@ TEST(Environment, Slurm) {
   EXPECT_FALSE(read({{"SLURM_NTASKS", "4"}}).has_value()) << "inside an allocation, but not started by srun";
 }
 
+TEST(Environment, DeviceOnHost) {
+  const auto device = [](const char* visible, int index) {
+    return device_on_host(index, [&](const char*) { return visible; });
+  };
+  EXPECT_EQ(device(nullptr, 2), "2");
+  EXPECT_EQ(device("5,3,GPU-8932f937", 0), "5");
+  EXPECT_EQ(device("5,3,GPU-8932f937", 2), "GPU-8932f937");
+  EXPECT_EQ(device("5", 1), "1");
+  EXPECT_EQ(device("", 0), "0");
+}
+
 TEST(Environment, SlurmWithoutHosts) {
   EXPECT_THAT(
       usage_error({{"SLURM_PROCID", "0"}, {"SLURM_NTASKS", "2"}}),

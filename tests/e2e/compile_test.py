@@ -263,7 +263,7 @@ class Folders(Scratch):
             ("rank-0.safetensors does not belong to the plans of this artefact", other_weights),
             ("is a plan of another version", plan_version),
             ("was compiled with LibTorch \"1.0\", whose operators may differ; this program has", edit(lambda m: m.update(torch="1.0"))),
-            ("is of version 99, this program reads version 1; hint: compile it again", edit(lambda m: m.update(version=99))),
+            ("is of version 99, this program reads version 2; hint: compile it again", edit(lambda m: m.update(version=99))),
             ("is of kind \"cake\", not of an artefact", edit(lambda m: m.update(kind="cake"))),
             ("shardpipe.json is damaged: ", edit(lambda m: m.pop("layout"))),
             ("shardpipe.json is damaged: ", edit(lambda m: m["model"].update(dtype="float31"))),

@@ -17,15 +17,18 @@ from safetensors.torch import save_file
 import shardpipe_cli as cli
 
 
-class Failures(unittest.TestCase):
+class Jobs(unittest.TestCase):
+    """Starts long jobs, finds their ranks, and sees how they end."""
+
     MARK = "SHARDPIPE_TEST_MARK=failures"
+    ENVIRONMENT = {}
 
     def start(self, pp, *arguments):
         command = [cli.PROGRAM, "generate", "--model", cli.DEMO_MODEL, "--prompt", "Once upon a time", "--max-new-tokens", 4000,
                    "--ignore-eos", "--pp", pp, "--threads", 1, *arguments]
         return subprocess.Popen(
             list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "SHARDPIPE_TEST_MARK": "failures"})
+            env={**os.environ, **self.ENVIRONMENT, "SHARDPIPE_TEST_MARK": "failures"})
 
     def ranks(self, job, pp):
         """Process ids by rank, once all run."""
@@ -62,6 +65,8 @@ class Failures(unittest.TestCase):
         self.assertEqual(cli.processes_of(self.MARK), [])
         return time.monotonic() - start
 
+
+class Failures(Jobs):
     def test_killed_ranks(self):
         generator = random.Random(5)
         for repetition in range(3 * cli.SCALE):

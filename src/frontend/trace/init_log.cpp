@@ -6,6 +6,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "graph/device.h"
 #include "graph/graph.h"
 
 namespace shardpipe::trace {
@@ -83,7 +84,7 @@ void InitialisationLog::call(const c10::OperatorHandle& op, torch::jit::Stack* s
   std::vector<at::Tensor> written;
   for (size_t i = 0; i < formals.size(); ++i) {
     c10::IValue& value = (*stack)[base + i];
-    if (is_device(formals[i])) {
+    if (graph::is_device(formals[i])) {
       call.arguments.emplace_back(c10::Device(at::kCPU));
       value = c10::Device(at::kMeta);
       continue;

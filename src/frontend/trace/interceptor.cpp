@@ -101,10 +101,6 @@ bool is_written(const c10::Argument& formal) {
   return formal.alias_info() != nullptr && formal.alias_info()->isWrite();
 }
 
-bool is_device(const c10::Argument& formal) {
-  return formal.type()->isSubtypeOf(*c10::OptionalType::create(c10::DeviceObjType::get()));
-}
-
 void intercept(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   if (active != nullptr && !active->inside_ && answer_equal(op, stack)) {
     return;

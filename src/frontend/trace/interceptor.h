@@ -61,7 +61,5 @@ c10::IValue map_tensors(const c10::IValue& value, const std::function<at::Tensor
 at::Tensor to_meta(const at::Tensor& tensor);
 /// Whether the schema says that the operator writes to this argument.
 bool is_written(const c10::Argument& formal);
-/// Whether the argument is a device, or an optional one.
-bool is_device(const c10::Argument& formal);
 
 }  // namespace shardpipe::trace

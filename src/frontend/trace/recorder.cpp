@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "frontend/trace/module_scope.h"
+#include "graph/device.h"
 #include "graph/graph.h"
 
 namespace shardpipe::trace {
@@ -141,7 +142,7 @@ void Recorder::call(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   for (size_t i = 0; i < formals.size(); ++i) {
     c10::IValue& value = (*stack)[base + i];
     // The graph runs where the rank puts it; the trace itself allocates nothing.
-    const bool device = is_device(formals[i]);
+    const bool device = graph::is_device(formals[i]);
     node.arguments.push_back(device ? Argument(c10::IValue()) : argument(value));
     value = device ? c10::IValue(c10::Device(at::kMeta)) : map_tensors(value, to_meta);
   }
