@@ -241,12 +241,15 @@ struct WorkerPool::Impl {
     if (!(options.timeout_s > 0)) {
       throw_usage("WorkerPoolOptions::timeout_s is {} s, must be above 0", options.timeout_s);
     }
-    const bool compiled = is_artefact(model);
-    const std::string device = compiled ? read_artefact(model).device : options.plan.device;
-    check_transport(options.transport, device);
-    check_device(device);
-    const LayoutOptions layout = compiled ? read_artefact(model).layout : options.plan.layout;
-    ranks = layout.pp * layout.dp * layout.tp;
+    PlanOptions plan = options.plan;
+    if (is_artefact(model)) {
+      ArtefactInfo compiled = read_artefact(model);
+      plan.device = std::move(compiled.device);
+      plan.layout = std::move(compiled.layout);
+    }
+    check_transport(options.transport, plan.device);
+    check_device(plan.device);
+    ranks = plan.layout.pp * plan.layout.dp * plan.layout.tp;
     start();
   }
 

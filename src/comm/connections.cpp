@@ -65,18 +65,18 @@ Connections::Connections(
 
 Connections::~Connections() = default;
 
-int Connections::hindered(const std::vector<int>& ranks) const {
+int Connections::find_hindered(const std::vector<int>& ranks) const {
   const auto found =
       std::ranges::find_if(ranks, [&](int member) { return !device_.obstacles[static_cast<size_t>(member)].empty(); });
   return found == ranks.end() ? -1 : *found;
 }
 
 const Connection& Connections::get(const std::vector<int>& ranks, const RankPairs& pairs) {
-  if (choice_ == TransportChoice::nccl && !device_.device.is_cpu() && hindered(ranks) >= 0) {
-    const int rank = hindered(ranks);
+  const int hindered = find_hindered(ranks);
+  if (choice_ == TransportChoice::nccl && !device_.device.is_cpu() && hindered >= 0) {
     throw Error(
         ErrorCode::usage,
-        fmt::format("--transport nccl: rank {} {}", rank, device_.obstacles[static_cast<size_t>(rank)]),
+        fmt::format("--transport nccl: rank {} {}", hindered, device_.obstacles[static_cast<size_t>(hindered)]),
         "use --transport auto");
   }
   auto found = connections_.find(ranks);
@@ -104,7 +104,7 @@ void Connections::connect_devices(const std::vector<int>& ranks, const RankPairs
   RankPairs all = connection.device_pairs.value_or(RankPairs());
   all.insert(pairs.begin(), pairs.end());
   connection.device_pairs = all;
-  if (choice_ == TransportChoice::gloo || choice_ == TransportChoice::shm || hindered(ranks) >= 0) {
+  if (choice_ == TransportChoice::gloo || choice_ == TransportChoice::shm || hindered >= 0) {
     log_info("rank {}: ranks {} send what is on devices through host memory", rank_, fmt::join(ranks, ", "));
     return;
   }

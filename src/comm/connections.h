@@ -91,7 +91,7 @@ class Connections {
  private:
   Connection connect(const std::vector<int>& ranks);
   /// The first of the ranks that cannot talk from device to device, or -1.
-  int hindered(const std::vector<int>& ranks) const;
+  int find_hindered(const std::vector<int>& ranks) const;
   void connect_devices(const std::vector<int>& ranks, const RankPairs& pairs, Connection& connection);
   bool on_one_machine(const std::vector<int>& ranks) const;
 

@@ -54,13 +54,7 @@ class TransportExchange final : public Exchange {
 
   void barrier() override { comm::barrier(transport_); }
 
-  int64_t wait_ns() const override {
-    int64_t sum = 0;
-    for (const PeerStatistics& peer : transport_.statistics()) {
-      sum += peer.send_wait_ns + peer.receive_wait_ns;
-    }
-    return sum;
-  }
+  int64_t wait_ns() const override { return transport_.wait_ns(); }
 
  private:
   /// The others in an order in which not all begin with the same.

@@ -46,13 +46,7 @@ class NcclExchange final : public Exchange {
 
   void barrier() override { comm::barrier(host_); }
 
-  int64_t wait_ns() const override {
-    int64_t sum = 0;
-    for (const PeerStatistics& peer : host_.statistics()) {
-      sum += peer.send_wait_ns + peer.receive_wait_ns;
-    }
-    return sum;
-  }
+  int64_t wait_ns() const override { return host_.wait_ns(); }
 
  private:
   NcclSeat seat_;
@@ -107,16 +101,6 @@ class IdExchange {
 
 bool has_nccl() {
   return NcclApi::find() != nullptr;
-}
-
-std::vector<std::pair<int, int>> all_pairs(int size) {
-  std::vector<std::pair<int, int>> pairs;
-  for (int low = 0; low < size; ++low) {
-    for (int high = low + 1; high < size; ++high) {
-      pairs.emplace_back(low, high);
-    }
-  }
-  return pairs;
 }
 
 DeviceConnection connect_nccl(

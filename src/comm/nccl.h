@@ -32,9 +32,6 @@ struct NcclSeat {
   std::vector<std::pair<int, int>> pairs;
 };
 
-/// All of n places with each other.
-std::vector<std::pair<int, int>> all_pairs(int size);
-
 /// Connections of tensors that are on the ranks' devices. Both enqueue on the device and return; what the current
 /// stream gets later comes after it. Waits for other ranks throw Error(rank) when one is gone, and so do calls after
 /// NCCL has found that out; who waits for the device itself does so by wait_for() of device_stream.h.

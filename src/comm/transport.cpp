@@ -75,6 +75,14 @@ const std::vector<PeerStatistics>& Transport::statistics() const {
   return group_->statistics;
 }
 
+int64_t Transport::wait_ns() const {
+  int64_t sum = 0;
+  for (const PeerStatistics& peer : group_->statistics) {
+    sum += peer.send_wait_ns + peer.receive_wait_ns;
+  }
+  return sum;
+}
+
 namespace {
 
 void check(const char* what, const at::Tensor& tensor, int peer, int size, int tag) {

@@ -133,6 +133,8 @@ class Transport {
 
   /// Since the group began, by rank of the group.
   const std::vector<PeerStatistics>& statistics() const;
+  /// Of them all together: time spent in MessageHandle::wait.
+  int64_t wait_ns() const;
 
  private:
   struct Group;

@@ -204,8 +204,8 @@ class Batch : public BatchDriver {
         program ? program->compute(
                       request_.microbatches(),
                       [&](int microbatch, const std::string& name) {
-                        const at::Tensor whole = inputs_.at(name).to(engine_.device());
-                        return chunk_of(whole, request_.inputs.at(name), request_, microbatch);
+                        return chunk_of(inputs_.at(name), request_.inputs.at(name), request_, microbatch)
+                            .to(engine_.device());
                       },
                       [&](const graph::Value& value) { return engine_.load(value); })
                 : std::nullopt;

@@ -28,6 +28,17 @@ struct ThreadRank {
   std::shared_ptr<Monitor> monitor;
 };
 
+/// All of n ranks with each other.
+inline std::vector<std::pair<int, int>> all_pairs(int num_ranks) {
+  std::vector<std::pair<int, int>> pairs;
+  for (int low = 0; low < num_ranks; ++low) {
+    for (int high = low + 1; high < num_ranks; ++high) {
+      pairs.emplace_back(low, high);
+    }
+  }
+  return pairs;
+}
+
 /// Runs `body` in one thread a rank. Returns what each threw, "" for nothing.
 inline std::vector<std::string> run_threads(
     int num_ranks, bool spin, const std::function<void(const ThreadRank&)>& body) {

@@ -13,7 +13,7 @@ import time
 import unittest
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import failures_test
 import generate_test
@@ -119,9 +119,7 @@ class Run(mesh_test.NearExact):
     def test_schedules_agree(self):
         answers = {}
         for schedule in ("fill-drain", "1f1b", "interleaved", "looped-bfs", "zb-h1", "zb-v"):
-            grads = self.root / "grads.safetensors"
-            self.shardpipe("mlp", "--pp", 2, "--chunks", 4, "--split", "balanced", "--schedule", schedule, "--loss", "loss", "--grads", grads)
-            answers[schedule] = {**self.outputs(), **{f"{key} gradient": value for key, value in load_file(grads).items()}}
+            answers[schedule] = self.whole_answer("mlp", "--pp", 2, "--chunks", 4, "--split", "balanced", "--schedule", schedule)
         for schedule, answer in answers.items():
             for key, value in answers["fill-drain"].items():
                 self.assertTrue(torch.equal(answer[key], value), f"{schedule} {key}")
@@ -167,12 +165,10 @@ class Nccl(mesh_test.NearExact):
         for name in self.MODELS:
             for layout in layouts[: 3 if name == "mlp" else 2]:
                 with self.subTest(model=name, layout=layout):
-                    answers = []
-                    for transport in ("shm", "nccl"):
-                        grads = self.root / "grads.safetensors"
-                        self.shardpipe(
-                            name, *layout, *CUDA, "--transport", transport, "--loss", "loss", "--grads", grads, env=self.devices(8))
-                        answers.append({**self.outputs(), **{f"{key} gradient": value for key, value in load_file(grads).items()}})
+                    answers = [
+                        self.whole_answer(name, *layout, *CUDA, "--transport", transport, env=self.devices(8))
+                        for transport in ("shm", "nccl")
+                    ]
                     self.assertEqual(set(answers[0]), set(answers[1]))
                     for key, value in answers[0].items():
                         self.assertTrue(torch.equal(value, answers[1][key]), key)

@@ -74,6 +74,12 @@ class NearExact(ExportedTest):
         gradients = {key: value.grad for key, value in module.named_parameters(remove_duplicate=False) if value.grad is not None}
         return {key: value.detach() for key, value in flatten(out).items()}, gradients
 
+    def whole_answer(self, name, *arguments, **more):
+        """Outputs and gradients by name."""
+        grads = self.root / "grads.safetensors"
+        self.shardpipe(name, *arguments, "--loss", "loss", "--grads", grads, **more)
+        return {**self.outputs(), **{f"{key} gradient": value for key, value in load_file(grads).items()}}
+
     def expect_near(self, actual, plain, exact, what):
         own = (plain.double() - exact).abs().max().item()
         bound = MARGIN * max(own, torch.finfo(plain.dtype).eps * exact.abs().max().item())
