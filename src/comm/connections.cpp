@@ -72,8 +72,8 @@ int Connections::find_hindered(const std::vector<int>& ranks) const {
 }
 
 const Connection& Connections::get(const std::vector<int>& ranks, const RankPairs& pairs) {
-  const int hindered = find_hindered(ranks);
-  if (choice_ == TransportChoice::nccl && !device_.device.is_cpu() && hindered >= 0) {
+  const bool wants_nccl = choice_ == TransportChoice::nccl && !device_.device.is_cpu();
+  if (const int hindered = wants_nccl ? find_hindered(ranks) : -1; hindered >= 0) {
     throw Error(
         ErrorCode::usage,
         fmt::format("--transport nccl: rank {} {}", hindered, device_.obstacles[static_cast<size_t>(hindered)]),
@@ -104,7 +104,7 @@ void Connections::connect_devices(const std::vector<int>& ranks, const RankPairs
   RankPairs all = connection.device_pairs.value_or(RankPairs());
   all.insert(pairs.begin(), pairs.end());
   connection.device_pairs = all;
-  if (choice_ == TransportChoice::gloo || choice_ == TransportChoice::shm || hindered >= 0) {
+  if (choice_ == TransportChoice::gloo || choice_ == TransportChoice::shm || find_hindered(ranks) >= 0) {
     log_info("rank {}: ranks {} send what is on devices through host memory", rank_, fmt::join(ranks, ", "));
     return;
   }

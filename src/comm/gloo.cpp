@@ -79,12 +79,12 @@ Gloo::Gloo(const std::string& address, Monitor& monitor) : impl_(new Impl{.monit
       impl_->device = ProcessGroupGloo::Options::create();
       impl_->device->devices.push_back(ProcessGroupGloo::createDeviceForHostname(address));
     }
-  } catch (const std::exception& error) {
+  } catch (const std::exception&) {
     throw Error(
         ErrorCode::rank,
         fmt::format(
             "no network device for the ranks to talk over{}: {}", address.empty() ? "" : " at " + address,
-            one_line(error.what())),
+            current_error().message()),
         "GLOO_SOCKET_IFNAME names the interface to use");
   }
 }
@@ -109,11 +109,12 @@ std::shared_ptr<TransportBackend> Gloo::connect(
     auto keys = c10::make_intrusive<c10d::PrefixStore>(name, store.impl().prefixed);
     auto group = c10::make_intrusive<ProcessGroupGloo>(keys, rank, static_cast<int>(members.size()), options);
     return std::make_shared<GlooGroup>(std::move(group), members, impl_->reaper, impl_->monitor);
-  } catch (const std::exception& error) {
-    impl_->monitor.check();
+  } catch (const std::exception&) {
+    const std::string reason = current_error().message();
+    impl_->monitor.await_cause();
     throw_rank(
         "rank {}: the ranks of group {} could not connect within {} s: {}", members[rank], name,
-        static_cast<double>(timeout.count()) / 1000, one_line(error.what()));
+        static_cast<double>(timeout.count()) / 1000, reason);
   }
 }
 

@@ -109,6 +109,19 @@ void Monitor::lost_connection(const std::string& whom, const std::string& detail
   State& state = *state_;
   log_info("message with {}: {}", whom, one_line(detail));
   const auto action = state.action.snapshot();
+  await_cause();
+  Error error(
+      ErrorCode::rank,
+      fmt::format(
+          "rank {}: lost connection to {}{}", state.rank, whom,
+          action ? fmt::format(" in action {}", action->text) : std::string()),
+      "that process ended or its host cannot be reached");
+  state.claim(error);
+  throw_failure();
+}
+
+void Monitor::await_cause() {
+  State& state = *state_;
   {
     std::unique_lock lock(state.mutex);
     ++state.hurry;
@@ -116,16 +129,7 @@ void Monitor::lost_connection(const std::string& whom, const std::string& detail
     state.changed.wait_for(lock, state.options.cause_wait, [&] { return state.failure.has_value(); });
     --state.hurry;
   }
-  if (!failed()) {
-    Error error(
-        ErrorCode::rank,
-        fmt::format(
-            "rank {}: lost connection to {}{}", state.rank, whom,
-            action ? fmt::format(" in action {}", action->text) : std::string()),
-        "that process ended or its host cannot be reached");
-    state.claim(error);
-  }
-  throw_failure();
+  check();
 }
 
 void Monitor::throw_failure() {

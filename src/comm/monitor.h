@@ -83,6 +83,8 @@ class Monitor {
   [[noreturn]] void lost_connection(int peer, const std::string& detail);
   /// The same of one of several ranks: `whom` says which.
   [[noreturn]] void lost_connection(const std::string& whom, const std::string& detail);
+  /// Waits for the cause of what just went wrong with another rank, and throws it; returns when none comes.
+  void await_cause();
   /// Throws the known failure: as it was for the rank whose own it is, else as Error(rank).
   [[noreturn]] void throw_failure();
 

@@ -166,11 +166,12 @@ DeviceConnection connect_nccl(
     return connection;
   } catch (const Error&) {
     throw;
-  } catch (const std::exception& error) {
-    seat.monitor->check();
+  } catch (const std::exception&) {
+    const std::string reason = current_error().message();
+    seat.monitor->await_cause();
     throw_rank(
         "rank {}: ranks {} could not connect over NCCL on {}: {}", seat.ranks[seat.index], fmt::join(seat.ranks, ", "),
-        seat.device.str(), one_line(error.what()));
+        seat.device.str(), reason);
   }
 }
 

@@ -26,7 +26,7 @@ void throw_nccl(const NcclSeat& seat, int peer, const char* what, const NcclFail
         fmt::format("{} {}", others.size() == 1 ? "rank" : "one of ranks", fmt::join(others, ", ")), failure.what());
   }
   seat.monitor->check();
-  throw_rank("rank {}: NCCL failed in {}: {}", seat.ranks[seat.index], what, one_line(failure.what()));
+  throw_rank("rank {}: NCCL failed in {}: {}", seat.ranks[seat.index], what, failure.what());
 }
 
 struct NcclChannel::Link {

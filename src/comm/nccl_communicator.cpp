@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "base/error.h"
 #include "comm/device_stream.h"
 
 namespace shardpipe::comm {
@@ -12,7 +13,7 @@ namespace {
   const char* detail = api.get_last_error(comm);
   const bool has_detail = detail != nullptr && *detail != '\0';
   throw NcclFailure(
-      fmt::format("{}{}{}", api.get_error_string(result), has_detail ? ": " : "", has_detail ? detail : ""),
+      one_line(fmt::format("{}{}{}", api.get_error_string(result), has_detail ? ": " : "", has_detail ? detail : "")),
       result == kNcclRemoteError || result == kNcclSystemError);
 }
 

@@ -97,8 +97,8 @@ Store Store::connect(
     if (Connection connection = connect_within(address, port, std::max(left, std::chrono::milliseconds(100)))) {
       return Store(make_impl(std::move(connection), address, port, false, prefix));
     }
-  } catch (const std::exception& error) {
-    reason = one_line(error.what());
+  } catch (const std::exception&) {
+    reason = current_error().message();
   }
   throw Error(
       ErrorCode::rank,

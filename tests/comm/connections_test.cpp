@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "base/error.h"
+#include "comm/failure.h"
 #include "comm/shm_group.h"
 #include "comm/socket.h"
 
@@ -12,7 +15,9 @@ namespace shardpipe::comm {
 namespace {
 
 using std::chrono::milliseconds;
+using testing::AllOf;
 using testing::HasSubstr;
+using testing::Not;
 
 class Agreement : public testing::Test {
  protected:
@@ -98,8 +103,38 @@ TEST_F(Agreement, SharedMemoryAcrossHostsIsRefusedWhereAskedFor) {
 TEST_F(Agreement, GlooWhereMemoryCannotBeShared) {
   // Neither the segment nor any word about it is looked for: Gloo is, and the other rank does not come.
   Connections across = connections("other", TransportChoice::automatic);
-  EXPECT_THAT(error([&] { across.get({0, 1}); }, ErrorCode::rank), HasSubstr("could not connect within 0.3 s"));
+  EXPECT_THAT(
+      error(
+          [&] {
+            across.get({0, 1});
+          },
+          ErrorCode::rank),
+      AllOf(HasSubstr("could not connect within 0.3 s"), Not(HasSubstr("frame #"))));
   EXPECT_FALSE(store.has({"w/group/0-1/attached/0"}));
+}
+
+/// A rank that dies while others connect to it: they see it before the launcher says what it was.
+TEST_F(Agreement, CauseThatComesAfterwards) {
+  MonitorOptions options;
+  options.period = milliseconds(20);
+  options.cause_wait = std::chrono::seconds(30);
+  const auto monitor =
+      std::make_shared<Monitor>(store.reconnect(std::chrono::seconds(20)), "world", 0, 2, false, options);
+  Connections across(store, monitor, meeting("other"), 0, TransportChoice::gloo, "w", "127.0.0.1", milliseconds(300));
+  std::thread launcher([&] {
+    std::this_thread::sleep_for(milliseconds(600));
+    Store reports = store.reconnect(std::chrono::seconds(20));
+    const FailureRecord record{1, 4, "error[rank]: rank 1 died (signal 9, killed)", unique_author()};
+    reports.set_first(kFailureKey, record.to_text());
+  });
+  EXPECT_THAT(
+      error(
+          [&] {
+            across.get({0, 1});
+          },
+          ErrorCode::rank),
+      HasSubstr("ended by the failure of rank 1: error[rank]: rank 1 died (signal 9, killed)"));
+  launcher.join();
 }
 
 TEST_F(Agreement, NcclWhereARankCannot) {

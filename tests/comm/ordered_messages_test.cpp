@@ -270,7 +270,8 @@ TEST(OrderedMessages, FailedPeer) {
 /// One that is gone without a word, as a killed process is.
 TEST(OrderedMessages, LostPeer) {
   const std::vector<std::string> errors =
-      run_ordered(2, TransportChoice::gloo, [](const Transport& all, const ThreadRank&) {
+      run_ordered(2, TransportChoice::gloo, [](const Transport& all, const ThreadRank& rank) {
+        rank.group.barrier();  // both have connected
         if (all.rank() == 1) {
           throw Dropped();
         }
