@@ -141,6 +141,35 @@ void ShmGroup::lost(int r, const char* what) const {
   seat_.monitor->lost_connection(world_rank(r), fmt::format("{}: its process ended", what));
 }
 
+uint32_t ShmGroup::note_core() const {
+  const auto core = static_cast<uint32_t>(::sched_getcpu() + 1);
+  std::atomic<uint32_t>& noted = member(rank()).core;
+  if (noted.load(std::memory_order_relaxed) != core) {
+    noted.store(core, std::memory_order_relaxed);
+  }
+  return core;
+}
+
+void ShmGroup::leave_core() const {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
+    return;
+  }
+  cpu_set_t free = allowed;
+  for (int r = 0; r < size(); ++r) {
+    const uint32_t core = member(r).core.load(std::memory_order_relaxed);
+    if (core > 0) {
+      CPU_CLR(core - 1, &free);
+    }
+  }
+  // What has to move moves at once; after that it may be anywhere again.
+  if (::sched_setaffinity(0, sizeof(free), &free) == 0) {
+    ::sched_setaffinity(0, sizeof(allowed), &allowed);
+    note_core();
+  }
+}
+
 bool enough_cores(int local_ranks) {
   cpu_set_t set;
   CPU_ZERO(&set);

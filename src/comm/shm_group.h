@@ -3,6 +3,7 @@
 #include <chrono>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "comm/monitor.h"
@@ -65,6 +66,7 @@ class ShmGroup {
             return;
           }
         }
+        share_core(awaited);
       } while (Clock::now() < end);
     }
     while (!done()) {
@@ -74,6 +76,7 @@ class ShmGroup {
       }
       word.sleep(done, kLookMs);
     }
+    note_core();  // where it woke
     end_wait();
   }
 
@@ -89,6 +92,22 @@ class ShmGroup {
 
   static constexpr std::chrono::microseconds kSpin{200};
   static constexpr int kLookMs = 100;
+
+  /// Two ranks may be on one core, since the kernel likes to wake a process beside the one that it waited for: the one
+  /// that computes is let go on, and the one of the higher number leaves.
+  template <typename Awaited>
+  void share_core(const Awaited& awaited) const {
+    const uint32_t own = note_core();
+    for (int r = 0; r < rank(); ++r) {
+      if (member(r).core.load(std::memory_order_relaxed) == own && awaited(r)) {
+        leave_core();
+        break;
+      }
+    }
+    std::this_thread::yield();
+  }
+  uint32_t note_core() const;
+  void leave_core() const;
 
   template <typename Awaited>
   int look_around(const char* what, const Awaited& awaited) const {

@@ -30,6 +30,8 @@ struct ShmRank {
   alignas(kShmLine) std::atomic<uint32_t> waiting{0};
   /// Pieces of collectives that it brought so far: only to say whom the others wait for.
   alignas(kShmLine) std::atomic<uint64_t> brought{0};
+  /// 1 + the core on which its compute thread was when it last waited for more than a moment.
+  alignas(kShmLine) std::atomic<uint32_t> core{0};
 };
 
 // Collectives: each rank brings its piece of number k in slot k % kSlots, and may have to bring the result of its

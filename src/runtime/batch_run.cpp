@@ -124,7 +124,7 @@ class Batch : public BatchDriver {
   }
 
   at::Tensor gradient(int microbatch, const std::string& output) override {
-    const auto m = static_cast<size_t>(first_ + microbatch);
+    const auto m = static_cast<size_t>(first_) + static_cast<size_t>(microbatch);
     if (loss_terms_.empty()) {
       if (output != request_.loss) {
         return {};

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -145,6 +146,42 @@ TEST(Shm, LargeMessagesWithoutHelpOfEitherThread) {
     }
   };
   EXPECT_EQ(run_threads(2, false, body), no_errors(2));
+}
+
+/// Both begin on one core: one leaves it, and may be anywhere afterwards as before.
+TEST(Shm, RanksThatShareACore) {
+  cpu_set_t allowed;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (size_t core = 0; CPU_COUNT(&one) == 0; ++core) {
+    if (CPU_ISSET(core, &allowed)) {
+      CPU_SET(core, &one);
+    }
+  }
+  const auto body = [&](const ThreadRank& rank) {
+    const int peer = 1 - rank.transport.rank();
+    const at::Tensor got = at::zeros({2048}, at::kByte);
+    for (int round = 0; round < 50; ++round) {
+      ::sched_setaffinity(0, sizeof(one), &one);
+      ::sched_setaffinity(0, sizeof(allowed), &allowed);
+      for (int i = 0; i < 20; ++i) {
+        MessageHandle receive = rank.transport.irecv(got, peer, i);
+        if (rank.transport.rank() == 0) {
+          rank.transport.isend(bytes_of(2048, i), peer, i);
+        }
+        receive.wait();
+        expect_same("a message", got, bytes_of(2048, i));
+        if (rank.transport.rank() == 1) {
+          rank.transport.isend(got, peer, i);
+        }
+      }
+    }
+    cpu_set_t now;
+    EXPECT_EQ(::sched_getaffinity(0, sizeof(now), &now), 0);
+    EXPECT_TRUE(CPU_EQUAL(&now, &allowed));
+  };
+  EXPECT_EQ(run_threads(2, true, body), no_errors(2));
 }
 
 TEST(Shm, DifferentCallsAreNamed) {
