@@ -156,15 +156,15 @@ void ShmGroup::leave_core() const {
   if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
     return;
   }
-  cpu_set_t free = allowed;
+  cpu_set_t others = allowed;
   for (int r = 0; r < size(); ++r) {
     const uint32_t core = member(r).core.load(std::memory_order_relaxed);
     if (core > 0) {
-      CPU_CLR(core - 1, &free);
+      CPU_CLR(core - 1, &others);
     }
   }
   // What has to move moves at once; after that it may be anywhere again.
-  if (::sched_setaffinity(0, sizeof(free), &free) == 0) {
+  if (::sched_setaffinity(0, sizeof(others), &others) == 0) {
     ::sched_setaffinity(0, sizeof(allowed), &allowed);
     note_core();
   }
