@@ -127,7 +127,7 @@ Connection Connections::connect(const std::vector<int>& ranks) {
   std::string why;
   if (choice_ != TransportChoice::gloo) {
     if (on_one_machine(ranks)) {
-      const ShmGroup::Seat seat{ranks, index, monitor_, enough_cores(meeting_.local_world_size)};
+      const ShmGroup::Seat seat{ranks, index, monitor_, meeting_.local_cores >= meeting_.local_world_size};
       if (const auto shm = ShmGroup::connect(store_, key, seat, timeout_, why)) {
         connection.messages = connection.shm = std::make_shared<ShmMessages>(shm);
         connection.collectives = std::make_shared<ShmCollectives>(shm);

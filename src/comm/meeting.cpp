@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <array>
 #include <fstream>
+#include <set>
 #include <thread>
 #include <vector>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "comm/cores.h"
 
 namespace shardpipe::comm {
 namespace {
@@ -20,6 +22,7 @@ struct Member {
   std::string network;  ///< and what a loopback address reaches: containers of one host may have networks of their own
   std::string name;     ///< "node1, process 123"
   int world_size = 0;
+  std::vector<int> cores;  ///< that it may run on
 };
 
 /// Containers of one machine share its boot number but not their names.
@@ -43,20 +46,16 @@ std::string network_number() {
 }
 
 std::string to_text(const Member& member) {
-  const Json json = {
-      {"host", member.host},
-      {"machine", member.machine},
-      {"network", member.network},
-      {"name", member.name},
-      {"world_size", member.world_size}};
+  const Json json = {{"host", member.host}, {"machine", member.machine},       {"network", member.network},
+                     {"name", member.name}, {"world_size", member.world_size}, {"cores", member.cores}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 Member member_from(const std::string& text) {
   const Json json = parse_json(text, "rank's entry in the store");
-  return {
-      json.value("host", std::string()), json.value("machine", std::string()), json.value("network", std::string()),
-      json.value("name", std::string()), json.value("world_size", 0)};
+  return {json.value("host", std::string()),    json.value("machine", std::string()),
+          json.value("network", std::string()), json.value("name", std::string()),
+          json.value("world_size", 0),          json.value("cores", std::vector<int>())};
 }
 
 std::string list_missing(Store& store, const std::vector<std::string>& keys) {
@@ -88,8 +87,12 @@ Meeting meet(
   const std::string boot = boot_number();
   const std::string machine = boot.empty() ? host_name() : boot;
   const Member own{
-      host_name() + "/" + boot, machine, machine + "/" + network_number(),
-      fmt::format("{}, process {}", host_name(), ::getpid()), size};
+      host_name() + "/" + boot,
+      machine,
+      machine + "/" + network_number(),
+      fmt::format("{}, process {}", host_name(), ::getpid()),
+      size,
+      allowed_cores()};
   const std::string first = store.set_first(keys[rank], to_text(own));
   if (first != to_text(own)) {
     throw Error(
@@ -109,6 +112,7 @@ Meeting meet(
     pause = std::min(pause * 2, std::chrono::microseconds(10'000));
   }
   Meeting meeting{.local_rank = 0, .local_world_size = 0};
+  std::set<int> cores;
   const std::vector<std::string> entries = store.get(keys);
   for (int member = 0; member < size; ++member) {
     const Member other = member_from(entries[member]);
@@ -124,8 +128,10 @@ Meeting meet(
     if (other.host == own.host) {
       meeting.local_rank += member < rank ? 1 : 0;
       ++meeting.local_world_size;
+      cores.insert(other.cores.begin(), other.cores.end());
     }
   }
+  meeting.local_cores = std::min(static_cast<double>(cores.size()), core_quota());
   // The starter's numbers count where it gives some: it may have bound processors by them.
   if (environment.local_world_size > 0) {
     meeting.local_rank = environment.local_rank;

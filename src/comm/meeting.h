@@ -14,6 +14,7 @@ namespace shardpipe::comm {
 struct Meeting {
   int local_rank = 0;
   int local_world_size = 1;
+  double local_cores = 0;   ///< what this host's ranks may run on and fill, all together
   bool one_network = true;  ///< all ranks reach each other at 127.0.0.1
   /// No lower rank shares this one's network, but for one that serves the store itself.
   bool speaks = true;

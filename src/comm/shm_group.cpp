@@ -3,8 +3,6 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cmath>
-#include <fstream>
 #include <new>
 #include <stdexcept>
 #include <thread>
@@ -168,23 +166,6 @@ void ShmGroup::leave_core() const {
     ::sched_setaffinity(0, sizeof(allowed), &allowed);
     note_core();
   }
-}
-
-bool enough_cores(int local_ranks) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (::sched_getaffinity(0, sizeof(set), &set) != 0) {
-    return false;
-  }
-  double cores = CPU_COUNT(&set);
-  // Of a container: so much time of processors in so long a period, in microseconds.
-  std::ifstream file("/sys/fs/cgroup/cpu.max");
-  double quota = 0;
-  double period = 0;
-  if (file >> quota >> period && period > 0) {
-    cores = std::min(cores, std::ceil(quota / period));
-  }
-  return cores >= local_ranks;
 }
 
 }  // namespace shardpipe::comm

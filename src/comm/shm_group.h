@@ -134,7 +134,4 @@ class ShmGroup {
   mutable int64_t wait_ns_ = 0;
 };
 
-/// Whether each of the ranks of this host has a core: counts those that this process may use and may fill.
-bool enough_cores(int local_ranks);
-
 }  // namespace shardpipe::comm

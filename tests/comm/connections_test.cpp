@@ -32,7 +32,7 @@ class Agreement : public testing::Test {
     return "no error";
   }
   Meeting meeting(const std::string& other_machine) {
-    return {0, 2, other_machine == "m", true, {{"m", "node1, process 7"}, {other_machine, "node2, process 9"}}};
+    return {0, 2, 2, other_machine == "m", true, {{"m", "node1, process 7"}, {other_machine, "node2, process 9"}}};
   }
   Connections connections(const std::string& other_machine, TransportChoice choice) {
     return {
