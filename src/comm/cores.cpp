@@ -2,9 +2,9 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <limits>
 
 namespace shardpipe::comm {
 
@@ -22,13 +22,14 @@ std::vector<int> allowed_cores() {
   return cores;
 }
 
-double core_quota() {
+double fillable_cores(size_t cores) {
   // So much time of processors in so long a period, in microseconds.
   std::ifstream file("/sys/fs/cgroup/cpu.max");
   double quota = 0;
   double period = 0;
   const bool has_quota = static_cast<bool>(file >> quota >> period) && period > 0;
-  return has_quota ? std::ceil(quota / period) : std::numeric_limits<double>::infinity();
+  const auto all = static_cast<double>(cores);
+  return has_quota ? std::min(all, std::ceil(quota / period)) : all;
 }
 
 }  // namespace shardpipe::comm

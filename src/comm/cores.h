@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 namespace shardpipe::comm {
@@ -7,7 +8,7 @@ namespace shardpipe::comm {
 /// Numbers of the cores that the calling thread may run on, ascending; none where the system does not say.
 std::vector<int> allowed_cores();
 
-/// How many cores this process may fill: the quota of its container, rounded up; infinite where it has none.
-double core_quota();
+/// How many of so many cores this process may fill: its container may have a quota, which is rounded up.
+double fillable_cores(size_t cores);
 
 }  // namespace shardpipe::comm

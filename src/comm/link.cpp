@@ -100,7 +100,7 @@ Link measure_link(int local_ranks) {
   const Store store = Store::serve(listen_on(host, 0), "link");
   Meeting meeting;
   meeting.local_world_size = local_ranks;
-  meeting.local_cores = std::min(static_cast<double>(allowed_cores().size()), core_quota());
+  meeting.local_cores = fillable_cores(allowed_cores().size());
   meeting.places.resize(ranks.size());
   std::shared_ptr<Monitor> monitors[2];
   std::unique_ptr<Connections> ends[2];

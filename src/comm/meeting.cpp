@@ -6,11 +6,11 @@
 #include <array>
 #include <fstream>
 #include <set>
-#include <thread>
 #include <vector>
 
 #include "base/error.h"
 #include "base/json.h"
+#include "comm/await_keys.h"
 #include "comm/cores.h"
 
 namespace shardpipe::comm {
@@ -99,17 +99,10 @@ Meeting meet(
         ErrorCode::rank, fmt::format("rank {} exists twice: as {} and as {}", rank, member_from(first).name, own.name),
         "give each process its own RANK, and each job its own port");
   }
-  const Clock::time_point deadline = Clock::now() + timeout;
-  std::chrono::microseconds pause(200);
-  while (!store.has(keys)) {
-    monitor.check();
-    if (Clock::now() > deadline) {
-      throw_rank(
-          "rank {}: {} of {} did not come to {}:{} within {} s", rank, list_missing(store, keys), size,
-          environment.master_host, environment.master_port, static_cast<double>(timeout.count()) / 1000);
-    }
-    std::this_thread::sleep_for(pause);
-    pause = std::min(pause * 2, std::chrono::microseconds(10'000));
+  if (!await_keys(store, monitor, keys, timeout)) {
+    throw_rank(
+        "rank {}: {} of {} did not come to {}:{} within {} s", rank, list_missing(store, keys), size,
+        environment.master_host, environment.master_port, static_cast<double>(timeout.count()) / 1000);
   }
   Meeting meeting{.local_rank = 0, .local_world_size = 0};
   std::set<int> cores;
@@ -131,7 +124,7 @@ Meeting meet(
       cores.insert(other.cores.begin(), other.cores.end());
     }
   }
-  meeting.local_cores = std::min(static_cast<double>(cores.size()), core_quota());
+  meeting.local_cores = fillable_cores(cores.size());
   // The starter's numbers count where it gives some: it may have bound processors by them.
   if (environment.local_world_size > 0) {
     meeting.local_rank = environment.local_rank;

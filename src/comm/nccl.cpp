@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "base/error.h"
+#include "comm/await_keys.h"
 #include "comm/collectives.h"
 #include "comm/message_group.h"
 #include "comm/nccl_channel.h"
@@ -74,18 +74,13 @@ class IdExchange {
       store_.set(key, std::string(id.internal, sizeof(id.internal)));
       return id;
     }
-    const auto limit = std::chrono::steady_clock::now() + timeout_;
-    std::optional<std::string> found;
-    while (!(found = store_.find(key))) {
-      seat_.monitor->check();
-      if (std::chrono::steady_clock::now() > limit) {
-        throw_rank(
-            "rank {}: rank {} did not come to connect over NCCL within {} s", seat_.ranks[seat_.index],
-            seat_.ranks[maker], static_cast<double>(timeout_.count()) / 1000);
-      }
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (!await_keys(store_, *seat_.monitor, {key}, timeout_)) {
+      throw_rank(
+          "rank {}: rank {} did not come to connect over NCCL within {} s", seat_.ranks[seat_.index],
+          seat_.ranks[maker], static_cast<double>(timeout_.count()) / 1000);
     }
-    std::memcpy(id.internal, found->data(), std::min(found->size(), sizeof(id.internal)));
+    const std::string found = store_.get({key}).front();
+    std::memcpy(id.internal, found.data(), std::min(found.size(), sizeof(id.internal)));
     return id;
   }
 

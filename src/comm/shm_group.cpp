@@ -2,14 +2,13 @@
 
 #include <sched.h>
 
-#include <algorithm>
 #include <new>
 #include <stdexcept>
-#include <thread>
 
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "comm/await_keys.h"
 
 namespace shardpipe::comm {
 
@@ -33,8 +32,8 @@ ShmGroup::ShmGroup(ShmSegment segment, Seat seat)
 
 namespace {
 
-/// Waits for keys of all ranks of a group. Throws Error(rank) naming the ranks whose keys do not come.
-std::vector<std::string> await_keys(
+/// What ranks of a group put under these keys. Throws Error(rank) naming the ranks whose keys do not come.
+std::vector<std::string> values_of(
     Store& store,
     const ShmGroup::Seat& seat,
     const std::string& group,
@@ -44,23 +43,16 @@ std::vector<std::string> await_keys(
   for (const auto& [rank, key] : keys) {
     names.push_back(key);
   }
-  const Clock::time_point deadline = Clock::now() + timeout;
-  std::chrono::microseconds pause(50);
-  while (!store.has(names)) {
-    seat.monitor->check();
-    if (Clock::now() > deadline) {
-      std::string missing;
-      for (const auto& [rank, key] : keys) {
-        if (!store.has({key})) {
-          missing += fmt::format("{}{}", missing.empty() ? "" : ", ", rank);
-        }
+  if (!await_keys(store, *seat.monitor, names, timeout)) {
+    std::string missing;
+    for (const auto& [rank, key] : keys) {
+      if (!store.has({key})) {
+        missing += fmt::format("{}{}", missing.empty() ? "" : ", ", rank);
       }
-      throw_rank(
-          "rank {}: the ranks of group {} could not connect within {} s: ranks {} did not come",
-          seat.ranks[static_cast<size_t>(seat.rank)], group, static_cast<double>(timeout.count()) / 1000, missing);
     }
-    std::this_thread::sleep_for(pause);
-    pause = std::min(pause * 2, std::chrono::microseconds(5'000));
+    throw_rank(
+        "rank {}: the ranks of group {} could not connect within {} s: ranks {} did not come",
+        seat.ranks[static_cast<size_t>(seat.rank)], group, static_cast<double>(timeout.count()) / 1000, missing);
   }
   return store.get(names);
 }
@@ -95,7 +87,7 @@ std::shared_ptr<ShmGroup> ShmGroup::connect(
       group = std::make_shared<ShmGroup>(ShmSegment::attach(made.name()), seat);
       store.set(segment_key, to_text(made.name()));
     } else {
-      const std::string text = await_keys(store, seat, key, {{first, segment_key}}, timeout).front();
+      const std::string text = values_of(store, seat, key, {{first, segment_key}}, timeout).front();
       group = std::make_shared<ShmGroup>(ShmSegment::attach(segment_name(text)), seat);
     }
   } catch (const Error&) {
@@ -112,7 +104,7 @@ std::shared_ptr<ShmGroup> ShmGroup::connect(
     keys.emplace_back(member, fmt::format("{}/attached/{}", key, member));
   }
   store.set(keys[static_cast<size_t>(seat.rank)].second, problem);
-  for (const std::string& verdict : await_keys(store, seat, key, keys, timeout)) {
+  for (const std::string& verdict : values_of(store, seat, key, keys, timeout)) {
     if (!verdict.empty()) {
       why = verdict;
       log_info("group {}: no shared memory: {}", key, verdict);

@@ -47,9 +47,8 @@ TEST(Meeting, CoresOfAllRanksOfAHost) {
     EXPECT_EQ(meetings[0].local_cores, meetings[1].local_cores);
     return meetings[0].local_cores;
   };
-  const auto limited = [](size_t cores) { return std::min(static_cast<double>(cores), core_quota()); };
-  EXPECT_EQ(cores_of("unbound", all, all), limited(all.size()));
-  EXPECT_EQ(cores_of("each its own", {all.front()}, {all.back()}), limited(std::min<size_t>(all.size(), 2)));
+  EXPECT_EQ(cores_of("unbound", all, all), fillable_cores(all.size()));
+  EXPECT_EQ(cores_of("each its own", {all.front()}, {all.back()}), fillable_cores(std::min<size_t>(all.size(), 2)));
   EXPECT_EQ(cores_of("both one", {all.front()}, {all.front()}), 1);
 }
 

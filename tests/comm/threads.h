@@ -105,7 +105,7 @@ inline std::vector<std::string> run_connected(
       Monitor& monitor = *monitors[rank];
       Meeting meeting;
       meeting.local_world_size = num_ranks;
-      meeting.local_cores = static_cast<double>(allowed_cores().size());
+      meeting.local_cores = fillable_cores(allowed_cores().size());
       meeting.places.resize(num_ranks);
       auto connections = std::make_unique<Connections>(
           store.reconnect(kConnect), monitors[rank], meeting, rank, choice, "world", "127.0.0.1", kConnect);
